@@ -1,1 +1,8 @@
-//! machine
+//! What a machine is: memory maps, EFI and ACPI addresses, CPU facts, platform;
+//! parsers for what people paste; lint, diff and hazard rules.
+//!
+//! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
+
+mod model;
+
+pub use model::*;

@@ -1,0 +1,312 @@
+//! What a machine is, as far as its texts tell.
+//!
+//! Every fact that a text may leave out is an `Option`: `None` means *not
+//! known*, never *absent* (`unreadable-is-not-unmapped`).
+
+use core::fmt;
+
+use identmap::{PhysAddr, PhysRange, RangeError};
+
+/// A type of memory, in the kernel's words.
+///
+/// Numbers and words: Linux `arch/x86/include/asm/e820/types.h` and
+/// `e820_print_type()` in `arch/x86/kernel/e820.c`; ACPI 6.5, table 15.4.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum MemType {
+    /// Type 1, "usable" (from Linux 6.19 on "System RAM").
+    Usable,
+    /// Type 2, "reserved" (from Linux 6.19 on "device reserved").
+    Reserved,
+    /// Type 3, "ACPI data".
+    AcpiData,
+    /// Type 4, "ACPI NVS".
+    AcpiNvs,
+    /// Type 5, "unusable".
+    Unusable,
+    /// Type 7, "persistent (type 7)".
+    Persistent,
+    /// Type 12, "persistent (type 12)": the type used before ACPI 6.0 and by `memmap=S!A`.
+    PersistentLegacy,
+    /// Type `0xefffffff`, "soft reserved": special-purpose memory.
+    SoftReserved,
+    /// Any other number, printed "type N".
+    Other(u32),
+}
+
+impl fmt::Display for MemType {
+    /// The kernel's word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MemType::Usable => f.pad("usable"),
+            MemType::Reserved => f.pad("reserved"),
+            MemType::AcpiData => f.pad("ACPI data"),
+            MemType::AcpiNvs => f.pad("ACPI NVS"),
+            MemType::Unusable => f.pad("unusable"),
+            MemType::Persistent => f.pad("persistent (type 7)"),
+            MemType::PersistentLegacy => f.pad("persistent (type 12)"),
+            MemType::SoftReserved => f.pad("soft reserved"),
+            MemType::Other(number) => f.pad(&format!("type {number}")),
+        }
+    }
+}
+
+/// Who drew a memory map.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum MapOrigin {
+    /// `BIOS-e820:` lines: what firmware or the boot loader handed over.
+    BiosE820,
+    /// `reserve setup_data:` lines ("extended physical RAM map").
+    SetupDataE820,
+    /// `user:` lines ("user-defined physical RAM map", from `mem=` and `memmap=`).
+    UserE820,
+    /// `modified:` lines ("modified physical RAM map").
+    ModifiedE820,
+    /// `Xen:` lines: the map of a Xen guest.
+    XenE820,
+    /// `/sys/firmware/memmap`: the firmware's map, unchanged by the kernel.
+    FirmwareMemmap,
+    /// `boot_params.e820_table` as found in `/sys/kernel/boot_params/data`.
+    BootParams,
+    /// `MEMORY RANGES` of `kexec -d`: what kexec-tools hands to the next kernel.
+    KexecRanges,
+}
+
+/// One line of a memory map, as it was written: it may be reversed, empty or wrapped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapEntry {
+    /// First byte.
+    pub start: u64,
+    /// Last byte, inclusive (as maps are written).
+    pub last: u64,
+    /// The type.
+    pub kind: MemType,
+    /// Line of the input, counted from 1; 0 where the source has no lines.
+    pub line: usize,
+}
+
+impl MapEntry {
+    /// The bytes meant.
+    ///
+    /// # Errors
+    /// Where the numbers are not a range; [`crate::lint`] reports those.
+    pub fn range(&self) -> Result<PhysRange, RangeError> {
+        PhysRange::from_inclusive(self.start, self.last)
+    }
+}
+
+/// A memory map: entries in the order of the source, not yet merged.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MemMap {
+    /// Who drew it.
+    pub origin: MapOrigin,
+    /// Its lines.
+    pub entries: Vec<MapEntry>,
+}
+
+/// `e820: update […] A ==> B` or `e820: remove […] A`: a change the kernel made to its own map.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MapUpdate {
+    /// What was changed.
+    pub range: PhysRange,
+    /// Only memory of this type was changed.
+    pub from: MemType,
+    /// The new type; `None`: removed from the map.
+    pub to: Option<MemType>,
+    /// Line of the input, counted from 1.
+    pub line: usize,
+}
+
+/// One line of `/proc/iomem`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct IomemEntry {
+    /// The bytes.
+    pub range: PhysRange,
+    /// Nesting: 0 is a top-level resource.
+    pub depth: usize,
+    /// The name, e.g. `System RAM`, `Reserved`, `ACPI Tables`, `Crash kernel`.
+    pub name: String,
+    /// Line of the input, counted from 1.
+    pub line: usize,
+}
+
+/// One descriptor of the EFI memory map. Types: UEFI 2.10, table 7.10.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EfiDescriptor {
+    /// The bytes.
+    pub range: PhysRange,
+    /// `EFI_MEMORY_TYPE` number.
+    pub kind: u32,
+    /// Attribute bits where known, 0 otherwise.
+    pub attributes: u64,
+    /// Line of the input, counted from 1; 0 where the source has no lines.
+    pub line: usize,
+}
+
+/// A table that the EFI configuration table points to (`ACPI 2.0=0x…` in the `efi:` line).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EfiTable {
+    /// The kernel's name for it.
+    pub name: String,
+    /// Where it lies.
+    pub address: PhysAddr,
+}
+
+/// The EFI configuration-table array: what 2024 was about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConfigTable {
+    /// Where the array lies.
+    pub address: PhysAddr,
+    /// Its entries (24 bytes each on 64-bit firmware, 16 on 32-bit), where known.
+    pub entries: Option<u64>,
+}
+
+/// What is known of EFI.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Efi {
+    /// Whether the producer was booted through EFI (`efi_enabled(EFI_BOOT)`).
+    pub booted: Option<bool>,
+    /// `EFI v2.7 by HPE`.
+    pub version: Option<String>,
+    /// Whether firmware is 64-bit.
+    pub is_64bit: Option<bool>,
+    /// Where the EFI system table lies.
+    pub system_table: Option<PhysAddr>,
+    /// The configuration-table array.
+    pub config_table: Option<ConfigTable>,
+    /// The tables it points to.
+    pub tables: Vec<EfiTable>,
+    /// The firmware's memory map.
+    pub memory_map: Vec<EfiDescriptor>,
+    /// `/sys/firmware/efi/runtime-map`.
+    pub runtime_map: Vec<EfiDescriptor>,
+}
+
+/// Who made the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuVendor {
+    /// `AuthenticAMD`.
+    Amd,
+    /// `HygonGenuine`: AMD's design, and takes AMD's paths in Linux's early SEV code.
+    Hygon,
+    /// `GenuineIntel`.
+    Intel,
+    /// Any other.
+    Other,
+}
+
+/// What is known of the processor.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Cpu {
+    /// Its maker.
+    pub vendor: Option<CpuVendor>,
+    /// Its name, as `/proc/cpuinfo` or `smpboot: CPU0:` gives it.
+    pub model: Option<String>,
+    /// 1 GiB leaves (CPUID `0x80000001`.EDX[26]).
+    pub pdpe1gb: Option<bool>,
+    /// 5-level paging offered (CPUID 7.ECX[16]).
+    pub la57: Option<bool>,
+    /// 5-level paging in use by the producer (CR4.LA57).
+    pub la57_active: Option<bool>,
+    /// Bits of a physical address (CPUID `0x80000008`.EAX[7:0]).
+    pub maxphyaddr: Option<u8>,
+    /// CPUID `0x8000001F`.EAX[1]: what the consumer's early code looks at.
+    pub sev: Option<bool>,
+    /// SME active in the producer.
+    pub sme_active: Option<bool>,
+    /// The producer is an encrypted guest (SEV, SEV-ES, SEV-SNP or TDX).
+    pub encrypted_guest: Option<bool>,
+    /// A host that runs SEV-SNP guests.
+    pub snp_host: Option<bool>,
+    /// The machine is a virtual machine (`Hypervisor detected:`, CPUID 1.ECX[31]).
+    pub hypervisor: Option<bool>,
+}
+
+/// HPE UV or not: what `is_uv_system()` of the running kernel would say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Uv {
+    /// Not a UV system.
+    No,
+    /// A UV system with hubs: `is_uv_system()` is 1.
+    Hubbed,
+    /// UV hardware without hubs (`NSGI…`): `is_uv_system()` is 0.
+    Hubless,
+}
+
+/// A reserved crash-kernel range.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CrashKernel {
+    /// The bytes.
+    pub range: PhysRange,
+}
+
+/// A table listed by the ACPI code of dmesg (`ACPI: XSDT 0x… 0000DC …`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AcpiTable {
+    /// Four-letter signature.
+    pub signature: String,
+    /// The bytes of the table.
+    pub range: PhysRange,
+}
+
+/// One segment of a loaded or about-to-be-loaded image (`kexec -d`, `kexec_file_load`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Segment {
+    /// Destination bytes.
+    pub range: PhysRange,
+}
+
+/// Something that was wrong, missing or left out while the machine was read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// Line of the input, counted from 1; 0 where the source has no lines.
+    pub line: usize,
+    /// What, in one sentence without a full stop.
+    pub text: String,
+    /// Whether this made something unreadable that a verdict may hang on.
+    pub unreadable: bool,
+}
+
+/// A machine: everything that one or several texts say about it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Machine {
+    /// Where this was read: a file name, `live`, `sample:NAME`.
+    pub source: String,
+    /// System and board, from `DMI:` or SMBIOS.
+    pub hardware: Option<String>,
+    /// Firmware version and date, from `DMI:` ("BIOS 1.8.3 04/02/2024").
+    pub firmware: Option<String>,
+    /// Release of the running kernel, as `uname -r` prints it.
+    pub kernel: Option<String>,
+    /// The banner after the release (compiler, build number, distribution's version).
+    pub kernel_banner: Option<String>,
+    /// Command line of the running kernel.
+    pub cmdline: Option<String>,
+    /// Memory maps, in the order of the source.
+    pub maps: Vec<MemMap>,
+    /// The kernel's changes to its own map, in order.
+    pub updates: Vec<MapUpdate>,
+    /// `/proc/iomem`, depth first, in order.
+    pub iomem: Vec<IomemEntry>,
+    /// EFI.
+    pub efi: Efi,
+    /// The processor.
+    pub cpu: Cpu,
+    /// HPE UV.
+    pub uv: Option<Uv>,
+    /// `Using GB pages for direct mapping` was printed (`direct_gbpages` is on).
+    pub direct_gbpages: Option<bool>,
+    /// `nogbpages` on the command line.
+    pub nogbpages: Option<bool>,
+    /// Crash-kernel reservations.
+    pub crash_kernels: Vec<CrashKernel>,
+    /// Ranges of the setup_data chain.
+    pub setup_data: Vec<PhysRange>,
+    /// ACPI tables.
+    pub acpi_tables: Vec<AcpiTable>,
+    /// AMD's RMP table (`SEV-SNP: RMP table physical range`).
+    pub rmp: Option<PhysRange>,
+    /// Segments of an image, where the text shows them.
+    pub segments: Vec<Segment>,
+    /// What could not be read, and why.
+    pub notes: Vec<Note>,
+}
