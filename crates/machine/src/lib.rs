@@ -3,6 +3,8 @@
 //!
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
+mod layout;
 mod model;
 
+pub use layout::{Layout, LayoutOrigin, Region};
 pub use model::*;
