@@ -55,16 +55,13 @@ impl Iterator for Minus<'_> {
 
     fn next(&mut self) -> Option<PhysRange> {
         loop {
-            let current = match self.rest.take() {
-                Some(range) => range,
-                None => {
-                    let (first, others) = self.from.split_first()?;
-                    self.from = others;
-                    match PhysRange::between(first.start, first.end) {
-                        Some(range) => range,
-                        None => continue,
-                    }
-                }
+            let current = if let Some(range) = self.rest.take() {
+                range
+            } else {
+                let (first, others) = self.from.split_first()?;
+                self.from = others;
+                let Some(range) = PhysRange::between(first.start, first.end) else { continue };
+                range
             };
             while self.without.first().is_some_and(|f| f.end <= current.start()) {
                 self.without = &self.without[1..];

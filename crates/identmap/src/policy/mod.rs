@@ -102,16 +102,12 @@ impl Policy<'_> {
     /// What to do where a leaf of `size` meets a table in tables built before.
     pub(crate) fn on_table(&self, size: PageSize) -> OnTable {
         match (self, size) {
+            // 6.12 ident_pud_init() skips only a leaf and fills a table; our own rule always fills.
+            (Policy::Exact | Policy::ExactOnUv { .. }, PageSize::Size1G)
+            | (Policy::Guarded(_), _) => OnTable::Descend,
             // 5.10 ident_pud_init(): with gbpages, a present PUD entry is skipped, leaf or not.
-            (Policy::RoundOut, PageSize::Size1G) => OnTable::Skip,
             // Every version's ident_pmd_init(): a present PMD entry is skipped, leaf or not.
-            (
-                Policy::RoundOut | Policy::Exact | Policy::ExactOnUv { .. },
-                PageSize::Size2M | PageSize::Size4K,
-            ) => OnTable::Skip,
-            // 6.12 ident_pud_init(): only a leaf is skipped, a table is filled.
-            (Policy::Exact | Policy::ExactOnUv { .. }, PageSize::Size1G) => OnTable::Descend,
-            (Policy::Guarded(_), _) => OnTable::Descend,
+            (Policy::RoundOut | Policy::Exact | Policy::ExactOnUv { .. }, _) => OnTable::Skip,
         }
     }
 }
