@@ -5,6 +5,9 @@
 
 mod layout;
 mod model;
+pub mod ranges;
+#[cfg(test)]
+mod testing;
 
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use model::*;
