@@ -4,10 +4,14 @@
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
 mod layout;
+mod lint;
 mod model;
 pub mod ranges;
 #[cfg(test)]
 mod testing;
+mod views;
 
 pub use layout::{Layout, LayoutOrigin, Region};
+pub use lint::{LINT_IDS, Lint, lint};
 pub use model::*;
+pub use views::{Source, e820_of_efi};
