@@ -3,6 +3,8 @@
 //!
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
+mod diff;
+mod hazard;
 mod layout;
 mod lint;
 mod model;
@@ -11,6 +13,8 @@ pub mod ranges;
 mod testing;
 mod views;
 
+pub use diff::{Diff, FactChange, MapDiff, MapRow, TypeChange, diff, diff_maps};
+pub use hazard::{Certainty, Hazard, RULES, Rule, Severity, Undecided, hazards, undecided};
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use lint::{LINT_IDS, Lint, lint};
 pub use model::*;

@@ -6,7 +6,7 @@ use identmap::{PageSize, PhysAddr, PhysRange, RangeError};
 
 use crate::layout::{firmware_map, largest_boot};
 use crate::views::{View, efi_entries, slices, views};
-use crate::{Layout, Machine, MapEntry, MapOrigin, MemType, Region, Source};
+use crate::{Layout, Machine, MapEntry, MapOrigin, MemType, Source};
 
 /// One thing wrong with a map, or between two maps.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -206,7 +206,7 @@ fn beside_boundary(edge: PhysAddr) -> Option<Beside> {
 fn is_odd_ram_edge(edge: PhysAddr, neighbour: Option<MemType>) -> bool {
     const KIB: u64 = 1 << 10;
     const MIB: u64 = 1 << 20;
-    let in_low_memory = edge.get() < MIB && edge.get() % KIB == 0;
+    let in_low_memory = edge.get() < MIB && edge.get().is_multiple_of(KIB);
     !edge.is_aligned(PageSize::Size4K) && neighbour != Some(MemType::Usable) && !in_low_memory
 }
 

@@ -52,15 +52,13 @@ pub fn e820_of_efi(kind: u32, attributes: u64) -> Option<MemType> {
     Some(match kind {
         // Reserved, runtime code and data, MMIO, MMIO port space, PAL code.
         0 | 5 | 6 | 11 | 12 | 13 => MemType::Reserved,
-        // Loader, boot services, conventional.
+        // Loader, boot services, conventional; unaccepted, which is accepted on first use.
         1..=4 | 7 if attributes & EFI_MEMORY_SP != 0 => MemType::SoftReserved,
-        1..=4 | 7 => MemType::Usable,
+        1..=4 | 7 | 15 => MemType::Usable,
         8 => MemType::Unusable,
         9 => MemType::AcpiData,
         10 => MemType::AcpiNvs,
         14 => MemType::Persistent,
-        // Unaccepted: accepted on first use, and RAM from the start.
-        15 => MemType::Usable,
         _ => return None,
     })
 }
