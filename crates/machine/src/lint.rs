@@ -42,7 +42,9 @@ pub const LINT_IDS: [&str; 7] =
 ///
 /// No alarm is raised for what healthy machines show:
 /// - `reserve setup_data:` cuts RAM at byte addresses (…018, …457): both sides are
-///   RAM and they meet, so nothing is lost (`e820__reserve_setup_data()`);
+///   RAM and they meet, so nothing is lost (`e820__reserve_setup_data()`); in
+///   `modified:` the kernel has cut out what it put there itself, to the byte
+///   (`acpi_table_upgrade()` in `drivers/acpi/tables.c`);
 /// - RAM below 1 MiB that ends at a multiple of 1 KiB (0x9fc00, 0x9d800): the
 ///   extended BIOS data area begins there, and the BIOS counts it in KiB (word at 0x413);
 /// - ranges of kexec-tools that begin within page 0 (0x100, 0x400): it keeps the
@@ -51,19 +53,34 @@ pub const LINT_IDS: [&str; 7] =
 ///   (`trim_bios_range()` in `arch/x86/kernel/setup.c`);
 /// - memory that the running kernel trusts less than firmware does (its updates),
 ///   or soft-reserved and persistent memory that it was told to use as RAM;
+/// - the map of a crash kernel, which kexec cuts out of the machine's at any byte;
 /// - neighbours of one type; the same line twice (a log pasted twice).
 #[must_use]
 pub fn lint(machine: &Machine) -> Vec<Lint> {
     let mut out = Vec::new();
+    let (boot, _) = largest_boot(machine);
+    let is_crash_kernel = machine.cmdline.as_ref().is_some_and(|c| c.contains("elfcorehdr="));
     for map in &machine.maps {
-        lint_map(Source::Map(map.origin), &map.entries, &mut out);
+        let found = lint_map(Source::Map(map.origin), &map.entries);
+        // A crash kernel: the one that runs, or in a log of several boots one in less memory.
+        let is_own = matches!(map.origin, MapOrigin::SetupDataE820 | MapOrigin::ModifiedE820);
+        let is_cut = is_own || is_crash_kernel || !boot.iter().any(|b| core::ptr::eq(b, map));
+        out.extend(found.into_iter().filter(|l| !(is_cut && l.id == "unaligned-ram")));
     }
-    lint_map(Source::EfiMap, &efi_entries(machine), &mut out);
+    let efi = lint_map(Source::EfiMap, &efi_entries(machine));
+    out.extend(efi.into_iter().filter(|l| !is_repeat(l)));
     lint_between(machine, &mut out);
     out
 }
 
-fn lint_map(source: Source, entries: &[MapEntry], out: &mut Vec<Lint>) {
+/// One type in both lines: with `efi=debug` the kernel prints the EFI map again
+/// after it has split and merged descriptors.
+fn is_repeat(lint: &Lint) -> bool {
+    lint.id == "overlap" && lint.entries.windows(2).all(|pair| pair[0].kind == pair[1].kind)
+}
+
+fn lint_map(source: Source, entries: &[MapEntry]) -> Vec<Lint> {
+    let mut out = Vec::new();
     let mut good: Vec<(PhysRange, MapEntry)> = Vec::with_capacity(entries.len());
     for entry in entries {
         match entry.range() {
@@ -73,8 +90,9 @@ fn lint_map(source: Source, entries: &[MapEntry], out: &mut Vec<Lint>) {
     }
     good.sort_by_key(|&(range, entry)| (range, entry.kind));
     good.dedup_by_key(|&mut (range, entry)| (range, entry.kind));
-    overlaps(source, &good, out);
-    edges(source, &good, out);
+    overlaps(source, &good, &mut out);
+    edges(source, &good, &mut out);
+    out
 }
 
 fn not_a_range(source: Source, entry: MapEntry, error: RangeError) -> Lint {
@@ -263,8 +281,8 @@ fn lint_between(machine: &Machine, out: &mut Vec<Lint>) {
 
 fn clashes(machine: &Machine, knows: &View, claims: &View, out: &mut Vec<Lint>) {
     for slice in slices(&[&knows.regions, &claims.regions]) {
-        let [Some(known), Some(MemType::Usable)] = slice.kinds[..] else { continue };
-        if may_become_ram(known) {
+        let [Some(kind), Some(MemType::Usable)] = slice.kinds[..] else { continue };
+        if may_become_ram(kind) {
             continue;
         }
         let range = slice.range;
@@ -276,7 +294,7 @@ fn clashes(machine: &Machine, knows: &View, claims: &View, out: &mut Vec<Lint>) 
                 .chain(lines_of(machine, knows.source, range))
                 .collect(),
             range: Some(range),
-            message: format!("{range} is usable, but {known} in {}", knows.source),
+            message: format!("{range} is usable, but {kind} in {}", knows.source),
             why: "the next kernel or its image may be put where firmware, ACPI or a device keeps \
                   something",
         });
@@ -364,6 +382,28 @@ mod tests {
         assert!(ids("100000-200017 usable\n200018-200457 usable\n200458-2fffff usable").is_empty());
         // Only RAM matters: ACPI tables are handed over byte by byte.
         assert!(ids("100000-1fffff usable\n200000-2007ff ACPI data").is_empty());
+    }
+
+    /// As on an Arrow Lake board: RAM from 0x103f0e00b0.
+    #[test]
+    fn a_crash_kernel_may_begin_anywhere() {
+        let text = "1000-9ffff usable\n103f0e00b0-107effffff usable";
+        let mut machine = machine_of(text);
+        assert_eq!(lint(&machine).len(), 1);
+        machine.cmdline = Some("elfcorehdr=0x103f000000 ro".into());
+        assert!(lint(&machine).is_empty());
+        let mut whole = machine_of("0-9ffff usable\n100000-107effffff usable");
+        whole.maps.extend(machine_of(text).maps);
+        assert!(lint(&whole).is_empty());
+    }
+
+    /// As on an ASUS GA402 with its DSDT replaced.
+    #[test]
+    fn the_kernel_may_cut_its_own_map_anywhere() {
+        let mut machine = machine_of("100000-200017 ACPI NVS\n200018-2fffff usable");
+        assert_eq!(lint(&machine).len(), 1);
+        machine.maps[0].origin = MapOrigin::ModifiedE820;
+        assert!(lint(&machine).is_empty());
     }
 
     #[test]
