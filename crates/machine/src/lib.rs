@@ -5,6 +5,11 @@
 
 mod layout;
 mod model;
+mod range_text;
+pub mod ranges;
+#[cfg(test)]
+mod testing;
 
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use model::*;
+pub use range_text::{TextError, parse_address, parse_number, parse_range};

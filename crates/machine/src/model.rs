@@ -299,7 +299,7 @@ pub struct Machine {
     pub nogbpages: Option<bool>,
     /// Crash-kernel reservations.
     pub crash_kernels: Vec<CrashKernel>,
-    /// Ranges of the setup_data chain.
+    /// Ranges of the `setup_data` chain.
     pub setup_data: Vec<PhysRange>,
     /// ACPI tables.
     pub acpi_tables: Vec<AcpiTable>,
