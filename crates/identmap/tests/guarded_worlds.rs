@@ -8,7 +8,9 @@ mod support;
 
 use std::fmt;
 
-use identmap::{Config, Guard, Levels, PhysRange, Plan, PlanError, Policy, Slack};
+use identmap::{
+    Arena, Config, Guard, Levels, PhysRange, Plan, PlanError, Policy, Slack, add, empty_root,
+};
 use support::{G1, K4, M2, assert_tables_hold, built, leaves, range, slots_for};
 
 const WORLDS: u32 = 1 << 16;
@@ -19,8 +21,7 @@ const PAGES: [u64; 9] =
     [0, K4, M2, M2 + K4, G1, 2 * G1 - M2 - K4, 2 * G1 - M2, 2 * G1 - K4, 2 * G1];
 
 /// Atoms that meet inside pages.
-const BYTES: [u64; 9] =
-    [0, 0x800, K4, K4 + 0x123, 2 * K4, M2, M2 + 1, 2 * M2 - 1, 2 * M2];
+const BYTES: [u64; 9] = [0, 0x800, K4, K4 + 0x123, 2 * K4, M2, M2 + 1, 2 * M2 - 1, 2 * M2];
 
 #[test]
 fn every_world_of_pages() {
@@ -145,9 +146,9 @@ impl Frame {
             let below = shift - 9;
             for index in 0..512 {
                 let child_start = start + (index << below);
-                let alike = atoms.iter().position(|&(s, e)| {
-                    s <= child_start && child_start + (1 << below) <= e
-                });
+                let alike = atoms
+                    .iter()
+                    .position(|&(s, e)| s <= child_start && child_start + (1 << below) <= e);
                 match (alike, children.last_mut()) {
                     (Some(atom), Some((last, count)))
                         if last.atoms == 1 << atom && last.is_uniform() =>
@@ -282,9 +283,45 @@ impl World<'_> {
         assert_eq!(Some(plan.tables().total()), tables, "{self} {slack:?} {gbpages}\n{plan}");
         if self.code % 61 == 0 {
             let (mut tables, built) = built(&plan);
-            let arena = support::reopened(&mut tables);
+            let used = tables.len();
+            let arena = support::reopened(&mut tables, used);
             let (runs, count) = leaves(&arena, built.root, config.paging());
             assert_tables_hold(&plan, &runs, count);
+            self.check_added(&config, &policy, slack, &requests, &plan);
+        }
+    }
+
+    /// Adding the requests one by one: with slack `any` the planned tables; else more of them
+    /// at times, and the same two promises.
+    fn check_added(
+        &self,
+        config: &Config,
+        policy: &Policy<'_>,
+        slack: Reach,
+        requests: &[PhysRange],
+        plan: &Plan<'_>,
+    ) {
+        let mut tables = support::dirty_tables(32);
+        let mut arena = Arena::new(&mut tables, support::addr(support::BASE)).unwrap();
+        let root = empty_root(&mut arena, config).unwrap();
+        for &request in requests {
+            let mut slots = slots_for(policy, 1);
+            add(&mut arena, root, config, policy, request, &mut slots).unwrap();
+        }
+        let (runs, count) = leaves(&arena, root, config.paging());
+        if slack == Reach::Any {
+            assert_tables_hold(plan, &runs, count);
+        }
+        assert!(count.total() >= plan.tables().total());
+        for &(pages, atoms) in &self.geometry.pages {
+            let mapped = runs
+                .iter()
+                .map(|run| PhysRange::from_len(run.phys.get(), run.bytes()).unwrap())
+                .filter_map(|run| run.intersection(pages))
+                .map(PhysRange::len)
+                .sum::<u64>();
+            assert!(!self.has(atoms, State::Wanted) || mapped == pages.len(), "{self}");
+            assert!(self.is_admissible(atoms, slack) || mapped == 0, "{self}");
         }
     }
 
@@ -355,9 +392,7 @@ impl World<'_> {
                     .children
                     .iter()
                     .filter(|(child, _)| self.has(child.atoms, State::Wanted))
-                    .map(|(child, count)| {
-                        Some(self.least_tables(child, slack, gbpages)? * count)
-                    })
+                    .map(|(child, count)| Some(self.least_tables(child, slack, gbpages)? * count))
                     .sum::<Option<u64>>()
             })
             .flatten()

@@ -40,11 +40,10 @@ pub(crate) fn built(plan: &Plan<'_>) -> (Vec<Table>, Built) {
     (tables, built)
 }
 
-/// An arena over tables that were given out already.
-pub(crate) fn reopened(tables: &mut [Table]) -> Arena<'_> {
-    let count = tables.len();
+/// An arena of which the first `used` tables were given out already.
+pub(crate) fn reopened(tables: &mut [Table], used: usize) -> Arena<'_> {
     let mut arena = Arena::new(tables, addr(BASE)).unwrap();
-    for _ in 0..count {
+    for _ in 0..used {
         identmap::TableWrite::allocate(&mut arena).unwrap();
     }
     arena
