@@ -5,6 +5,7 @@
 
 mod layout;
 mod model;
+pub mod parse;
 
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use model::*;
