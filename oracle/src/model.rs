@@ -44,9 +44,9 @@ fn touch(
 ) {
     let whole = first % GIB == 0 && last % GIB == GIB - 1;
     let wants_leaf = gbpages && (whole || policy == LinuxPolicy::RoundOut);
-    let slot = slots.entry(first / GIB).or_insert_with(|| {
-        if wants_leaf { Slot::Leaf } else { Slot::Frames([false; 512]) }
-    });
+    let slot = slots
+        .entry(first / GIB)
+        .or_insert_with(|| if wants_leaf { Slot::Leaf } else { Slot::Frames([false; 512]) });
     if let Slot::Frames(frames) = slot {
         for frame in first % GIB / FRAME..=last % GIB / FRAME {
             frames[frame as usize] = true;
@@ -67,10 +67,8 @@ fn draw(
     let bits = if five_levels { 57 } else { 48 };
 
     // Tables are in the order of their entries' indices: the translated bits, low half first.
-    let mut sorted: Vec<(u64, &Slot)> = slots
-        .iter()
-        .map(|(gib, slot)| ((gib * GIB) & ((1 << bits) - 1), slot))
-        .collect();
+    let mut sorted: Vec<(u64, &Slot)> =
+        slots.iter().map(|(gib, slot)| ((gib * GIB) & ((1 << bits) - 1), slot)).collect();
     sorted.sort_unstable_by_key(|&(linear, _)| linear);
 
     picture.clear();
@@ -130,9 +128,8 @@ mod tests {
             requests: vec![partial, whole, range(1 << 49, (1 << 49) + GIB)],
         };
         let mut p = Picture::default();
-        let counts = |p: &Picture| {
-            (p.tables, p.runs.iter().map(|r| (r.size, r.count)).collect::<Vec<_>>())
-        };
+        let counts =
+            |p: &Picture| (p.tables, p.runs.iter().map(|r| (r.size, r.count)).collect::<Vec<_>>());
         let behaviour =
             |policy| Behaviour { policy, upper_flags: 0, last_slot: false, has_free: false };
 

@@ -74,12 +74,12 @@ impl Ours {
                 built.root
             }
             Way::Add => {
-                let root = empty_root(&mut arena, &config).map_err(|e| format!("empty_root: {e}"))?;
+                let root =
+                    empty_root(&mut arena, &config).map_err(|e| format!("empty_root: {e}"))?;
                 let mut new_tables = 1;
                 for &request in &sequence.requests {
-                    let added =
-                        add(&mut arena, root, &config, &policy, request, &mut self.slots)
-                            .map_err(|e| format!("add {request}: {e}"))?;
+                    let added = add(&mut arena, root, &config, &policy, request, &mut self.slots)
+                        .map_err(|e| format!("add {request}: {e}"))?;
                     new_tables += added.new_tables;
                 }
                 take(sequence, &arena, root, picture)?;
@@ -161,8 +161,7 @@ fn agrees_with_plan(
         last.2 += if joins { next.2 } else { 0 };
         joins
     });
-    let planned =
-        plan.runs().map(|r| (r.range().start().get(), r.size().bytes(), r.count()));
+    let planned = plan.runs().map(|r| (r.range().start().get(), r.size().bytes(), r.count()));
     if !planned.eq(built.iter().copied()) {
         return Err(format!("planned runs are not those built: {built:x?}\n{plan}"));
     }
@@ -239,7 +238,8 @@ mod tests {
     fn the_wrong_policy_is_noticed() {
         let mut ours = Ours::new();
         let (mut theirs, mut expected) = (Picture::default(), Picture::default());
-        let behaviour = |policy| Behaviour { policy, upper_flags: 0, last_slot: false, has_free: false };
+        let behaviour =
+            |policy| Behaviour { policy, upper_flags: 0, last_slot: false, has_free: false };
         let mut differences = 0;
         for number in 0..100 {
             let sequence = Sequence::generate(1, number, Reach::BelowLastSlot);

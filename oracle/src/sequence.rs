@@ -72,7 +72,8 @@ impl Sequence {
                 (offset, offset.wrapping_neg() - FRAME)
             }
             _ => {
-                let base = DIRECT_MAP[usize::from(five_levels)] + rng.below(1024 * GIB / step) * step;
+                let base =
+                    DIRECT_MAP[usize::from(five_levels)] + rng.below(1024 * GIB / step) * step;
                 (base, 1 << if five_levels { 52 } else { 46 })
             }
         };

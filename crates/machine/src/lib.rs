@@ -8,6 +8,7 @@ mod hazard;
 mod layout;
 mod lint;
 mod model;
+pub mod parse;
 mod range_text;
 pub mod ranges;
 #[cfg(test)]
