@@ -1,1 +1,14 @@
-//! linux
+//! What Linux does around kexec, by version, with no I/O: which ranges the
+//! kernel that is left puts into the identity map and by which policy
+//! ([`Producer`], [`requests`]), and which ranges the kernel that is entered
+//! reads before it owns its page tables ([`needs`]).
+//!
+//! Every statement about a version carries the commit that made it true and
+//! where that was verified. What a version number does not tell is said to be
+//! uncertain, with every answer that is possible.
+
+mod release;
+mod version;
+
+pub use release::{Release, Releases};
+pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};
