@@ -1,1 +1,5 @@
-//! audit
+//! Needs, hazards and a map give findings and a verdict.
+
+mod coverage;
+
+pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind};
