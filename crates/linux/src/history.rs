@@ -128,7 +128,11 @@ pub static EXACT: Behaviour = Behaviour {
             "d794734c9bbf",
             "reports on 6.6; reverted by fbc0a833c055, review of 6.6.26",
         ),
-        read(Releases::rest_of_series(v(6, 6, 78)), "d113f9723f2b", "CVE-2024-50017: fixed in 6.6.78"),
+        read(
+            Releases::rest_of_series(v(6, 6, 78)),
+            "d113f9723f2b",
+            "CVE-2024-50017: fixed in 6.6.78",
+        ),
         read(
             Releases::rest_of_series(v(6, 7, 6)),
             "7143c5f4cf20",
@@ -144,7 +148,11 @@ pub static EXACT: Behaviour = Behaviour {
             "d794734c9bbf",
             "reverted by c567f2948f57, x86 pull for 6.9-rc2",
         ),
-        read(Releases::rest_of_series(v(6, 10, 14)), "d80a99892f7a", "CVE-2024-50017: fixed in 6.10.14"),
+        read(
+            Releases::rest_of_series(v(6, 10, 14)),
+            "d80a99892f7a",
+            "CVE-2024-50017: fixed in 6.10.14",
+        ),
         read(
             Releases::rest_of_series(v(6, 11, 3)),
             "a23823098ab2",
@@ -173,7 +181,11 @@ pub static CONFIG_TABLE: Behaviour = Behaviour {
             "Debian changelog 6.1.115-1; source of 6.1.187",
         ),
         read(Releases::rest_of_series(v(6, 6, 55)), "68f9d152d7e6", "announcement of 6.6.55"),
-        read(Releases::rest_of_series(v(6, 10, 14)), "405907a7e363", "stable push log of October 2024"),
+        read(
+            Releases::rest_of_series(v(6, 10, 14)),
+            "405907a7e363",
+            "stable push log of October 2024",
+        ),
         read(Releases::rest_of_series(v(6, 11, 3)), "5760929f6545", "Debian changelog 6.11.4-1"),
         read(
             Releases::since(rc(6, 12, 1)),
@@ -199,18 +211,11 @@ pub static FIRMWARE_TABLES: Behaviour = Behaviour {
 /// `kernel_ident_mapping_init()`", of December 2023.
 pub static ACPI_END_MINUS_ONE: Behaviour = Behaviour {
     title: "the last byte of each ACPI region is not requested",
-    spans: &[
-        read(
-            Releases::new(rc(5, 3, 1), rc(6, 8, 0)),
-            "6bbeb276b71f",
-            "sources of 5.10.262, 6.1.187 and 6.1.192",
-        ),
-        inferred(
-            Releases::new(rc(6, 8, 0), rc(6, 9, 1)),
-            "f4b234066873",
-            "in mm-nonmm in January 2024: 6.8-rc1 or 6.9-rc1",
-        ),
-    ],
+    spans: &[read(
+        Releases::new(rc(5, 3, 1), rc(6, 8, 1)),
+        "6bbeb276b71f",
+        "non-MM pull for 6.8-rc1; sources of 5.10.262, 6.1.187 and 6.1.192",
+    )],
 };
 
 /// Bit 58 is set in the entries of PGD and P4D.

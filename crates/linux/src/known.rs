@@ -51,17 +51,10 @@ impl<T> Known<T> {
                 mapped.push(value);
             }
         }
-        match (mapped.len(), self) {
-            (1, _) => Known::Certain(mapped.remove(0)),
-            (_, Known::Uncertain { why, .. }) => {
-                Known::Uncertain { candidates: mapped, why: why.clone() }
-            }
-            // A certain answer maps to one answer.
-            (_, Known::Certain(value)) => Known::Certain(mapped.pop().unwrap_or_else(|| {
-                let _ = value;
-                unreachable!("a certain answer has one candidate")
-            })),
+        if mapped.len() == 1 {
+            return Known::Certain(mapped.remove(0));
         }
+        Known::Uncertain { candidates: mapped, why: self.why().unwrap_or_default().to_owned() }
     }
 }
 

@@ -7,8 +7,19 @@
 //! where that was verified. What a version number does not tell is said to be
 //! uncertain, with every answer that is possible.
 
+pub mod firmware;
+pub mod history;
+mod known;
+mod producer;
 mod release;
+mod requests;
 mod version;
 
+pub use known::Known;
+pub use producer::{Class, PolicyKind, Producer, Traits, TransitionPage, gbpages};
 pub use release::{Release, Releases};
+pub use requests::{
+    ISA_END, Kind, Request, RequestList, RequestSource, Unknown, UnknownRequest, pfn_mapped,
+    requests,
+};
 pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};

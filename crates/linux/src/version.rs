@@ -268,10 +268,10 @@ fn identify(head: &Head, rest: &str, banner: &str) -> (Builder, Upstream) {
     if let Some(span) = local_commits(named, rest) {
         return (Builder::Upstream, Upstream::Among(span, Blur::LocalCommits));
     }
-    if candidate.is_none() {
-        if let Some(found) = abi_numbered(head, rest) {
-            return found;
-        }
+    if candidate.is_none()
+        && let Some(found) = abi_numbered(head, rest)
+    {
+        return found;
     }
     (Builder::Upstream, Upstream::Exactly(named))
 }
