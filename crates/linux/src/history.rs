@@ -9,6 +9,9 @@
 use crate::known::Known;
 use crate::release::{Release, Releases};
 
+/// The newest release whose source was read. Later ones are taken to go on as it does.
+pub const NEWEST_READ: Release = Release::new(7, 3, 4);
+
 /// How it is known that a behaviour began or ended with a release.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Proof {

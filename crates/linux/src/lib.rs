@@ -1,7 +1,7 @@
 //! What Linux does around kexec, by version, with no I/O: which ranges the
 //! kernel that is left puts into the identity map and by which policy
 //! ([`Producer`], [`requests`]), and which ranges the kernel that is entered
-//! reads before it owns its page tables ([`needs`]).
+//! reads before it owns its page tables ([`needs::needs`]).
 //!
 //! Every statement about a version carries the commit that made it true and
 //! where that was verified. What a version number does not tell is said to be
@@ -10,12 +10,14 @@
 pub mod firmware;
 pub mod history;
 mod known;
+pub mod needs;
 mod producer;
 mod release;
 mod requests;
 mod version;
 
 pub use known::Known;
+pub use needs::{Certainty, Condition, Consumer, Need, NeedRule, Place};
 pub use producer::{Class, PolicyKind, Producer, Traits, TransitionPage, gbpages};
 pub use release::{Release, Releases};
 pub use requests::{

@@ -201,6 +201,14 @@ impl Producer {
         self.traits.map(Traits::class)
     }
 
+    /// Whether this may be of a later series than any that was read
+    /// ([`history::NEWEST_READ`]): its traits are those of the newest, not verified.
+    #[must_use]
+    pub fn is_newer_than_read(&self) -> bool {
+        let series = history::NEWEST_READ.next_series();
+        self.version.as_ref().is_some_and(|v| v.releases().from >= series)
+    }
+
     /// What the version rests on: for each behaviour it has, the commit that brought it.
     #[must_use]
     pub fn sources(&self) -> Vec<(&'static Behaviour, &'static history::Span)> {
