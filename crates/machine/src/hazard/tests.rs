@@ -3,7 +3,8 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use super::*;
 use crate::testing::{Random, machine_of};
 use crate::{
-    Cpu, CpuVendor, Efi, IomemEntry, Layout, MapEntry, MapOrigin, MemMap, MemType, Uv, ranges,
+    Cpu, CpuVendor, Efi, EfiTable, IomemEntry, Layout, MapEntry, MapOrigin, MemMap, MemType, Uv,
+    ranges,
 };
 
 /// <https://lore.kernel.org/all/20190924163236.GA8138@swahl-linux/>: HPE Superdome
@@ -96,11 +97,18 @@ fn every_node_of_2023_has_its_tail() {
 }
 
 #[test]
-fn what_the_kernel_says_of_uv_is_final() {
+fn how_uv_is_known() {
     let known = |uv| Machine { uv: Some(uv), ..uv_2019() };
     assert_eq!(certainty(&known(Uv::Hubbed), "uv-node-tail"), Some(Certainty::Certain));
     assert_eq!(certainty(&known(Uv::Hubless), "uv-node-tail"), None);
-    assert_eq!(certainty(&known(Uv::No), "uv-node-tail"), None);
+    // `numa=off`, or a kernel without CONFIG_X86_UV: the hubs are there all the same.
+    assert_eq!(certainty(&known(Uv::No), "uv-node-tail"), Some(Certainty::Likely));
+    let plain = Machine { uv: Some(Uv::No), ..machine_of(UV_2019) };
+    assert_eq!(certainty(&plain, "uv-node-tail"), None);
+    let table = EfiTable { name: "UVsystab".into(), address: PhysAddr::ZERO };
+    let efi = Efi { tables: vec![table], ..Efi::default() };
+    let listed = Machine { efi, ..machine_of(UV_2019) };
+    assert_eq!(certainty(&listed, "uv-node-tail"), Some(Certainty::Likely));
     assert_eq!(certainty(&machine_of(UV_2019), "uv-node-tail"), None);
     let named = |name: &str| Machine { hardware: Some(name.into()), ..machine_of(UV_2019) };
     assert_eq!(certainty(&named("SGI UV300"), "uv-node-tail"), Some(Certainty::Likely));
