@@ -91,7 +91,8 @@ fn every_node_of_2023_has_its_tail() {
     // Without the vendor, the shape proves nothing; nor does the vendor without the shape.
     assert!(of_rule(&machine_of(UV_2023), "uv-node-tail").is_empty());
     let small = "0-9ffff usable\n100000-7fffffff usable\n100000000-17fffffff usable\n\
-                 180000000-1bfffffff reserved";
+                 180000000-1bfffffff reserved\n1c0000000-2bfffffff usable\n\
+                 2c0000000-2ffffffff reserved\n300000000-3ffffffff usable";
     let small = Machine { efi: machine.efi.clone(), ..machine_of(small) };
     assert!(of_rule(&small, "uv-node-tail").is_empty());
 }
