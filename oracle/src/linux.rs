@@ -180,8 +180,7 @@ impl Worker<'_> {
     fn answer(&self, ours: &mut Ours, sequence: &Sequence, number: u64, answer: &mut Answer) {
         for (index, way) in Way::ALL.into_iter().enumerate() {
             let picture = &mut answer.pictures[index];
-            answer.errors[index] =
-                ours.picture(sequence, self.behaviour, way, picture).err();
+            answer.errors[index] = ours.picture(sequence, self.behaviour, way, picture).err();
         }
         answer.model = number.is_multiple_of(MODEL_EVERY).then(|| {
             let mut picture = Picture::default();

@@ -16,7 +16,7 @@ const PS: u64 = 1 << 7;
 /// What one entry of a PDPT holds.
 enum Slot {
     Leaf,
-    Frames([bool; 512]),
+    Frames(Box<[bool; 512]>),
 }
 
 /// The tables that Linux would build for this sequence.
@@ -42,10 +42,10 @@ fn touch(
     first: u64,
     last: u64,
 ) {
-    let whole = first % GIB == 0 && last % GIB == GIB - 1;
+    let whole = first.is_multiple_of(GIB) && last % GIB == GIB - 1;
     let wants_leaf = gbpages && (whole || policy == LinuxPolicy::RoundOut);
     let slot = slots.entry(first / GIB).or_insert_with(|| {
-        if wants_leaf { Slot::Leaf } else { Slot::Frames([false; 512]) }
+        if wants_leaf { Slot::Leaf } else { Slot::Frames(Box::new([false; 512])) }
     });
     if let Slot::Frames(frames) = slot {
         for frame in first % GIB / FRAME..=last % GIB / FRAME {
@@ -67,10 +67,8 @@ fn draw(
     let bits = if five_levels { 57 } else { 48 };
 
     // Tables are in the order of their entries' indices: the translated bits, low half first.
-    let mut sorted: Vec<(u64, &Slot)> = slots
-        .iter()
-        .map(|(gib, slot)| ((gib * GIB) & ((1 << bits) - 1), slot))
-        .collect();
+    let mut sorted: Vec<(u64, &Slot)> =
+        slots.iter().map(|(gib, slot)| ((gib * GIB) & ((1 << bits) - 1), slot)).collect();
     sorted.sort_unstable_by_key(|&(linear, _)| linear);
 
     picture.clear();
@@ -130,9 +128,8 @@ mod tests {
             requests: vec![partial, whole, range(1 << 49, (1 << 49) + GIB)],
         };
         let mut p = Picture::default();
-        let counts = |p: &Picture| {
-            (p.tables, p.runs.iter().map(|r| (r.size, r.count)).collect::<Vec<_>>())
-        };
+        let counts =
+            |p: &Picture| (p.tables, p.runs.iter().map(|r| (r.size, r.count)).collect::<Vec<_>>());
         let behaviour =
             |policy| Behaviour { policy, upper_flags: 0, last_slot: false, has_free: false };
 
