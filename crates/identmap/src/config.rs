@@ -133,8 +133,9 @@ impl Level {
         }
     }
 
-    /// Which entry of a table at this level translates `linear`.
-    pub(crate) const fn index(self, linear: u64) -> usize {
+    /// Which entry (0 to 511) of a table at this level translates a linear address.
+    #[must_use]
+    pub const fn index(self, linear: u64) -> usize {
         (linear >> self.entry_shift()) as usize & 511
     }
 }
@@ -267,13 +268,15 @@ impl Config {
         VirtAddr::new(phys.get().wrapping_add(self.offset))
     }
 
-    /// The translated bits of the virtual address of `phys`.
-    pub(crate) const fn linear(&self, phys: PhysAddr) -> u64 {
+    /// The translated bits of the virtual address of `phys`: what indexes the tables.
+    #[must_use]
+    pub const fn linear(&self, phys: PhysAddr) -> u64 {
         self.levels.linear(self.virt(phys).get())
     }
 
-    /// Flags of an entry at `level` that points to a table.
-    pub(crate) const fn table_entry_flags(&self, level: Level) -> u64 {
+    /// The bits, other than the address, of an entry at `level` that points to a table.
+    #[must_use]
+    pub const fn table_entry_flags(&self, level: Level) -> u64 {
         let flags = match level {
             Level::Pml4 | Level::Pml5 => self.upper_table_flags,
             Level::Pt | Level::Pd | Level::Pdpt => self.table_flags,
@@ -281,8 +284,9 @@ impl Config {
         flags.bits() | self.encryption_mask
     }
 
-    /// Flags of a leaf of `size`.
-    pub(crate) const fn leaf_entry_flags(&self, size: PageSize) -> u64 {
+    /// The bits, other than the address, of a leaf of `size`.
+    #[must_use]
+    pub const fn leaf_entry_flags(&self, size: PageSize) -> u64 {
         let ps = match size {
             PageSize::Size4K => 0,
             PageSize::Size2M | PageSize::Size1G => Flags::PAGE_SIZE.bits(),
