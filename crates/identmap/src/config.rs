@@ -302,6 +302,11 @@ impl Config {
             && first.get() <= last.get()
             && first.get() >> 63 == last.get() >> 63
     }
+
+    /// Whether a mappable range has its virtual addresses in the upper half.
+    pub(crate) const fn upper_half(&self, range: PhysRange) -> bool {
+        self.virt(range.start()).get() >> 63 == 1
+    }
 }
 
 /// What is wrong with a [`Config`].

@@ -327,7 +327,11 @@ impl Error {
             Error::NotCanonical { request, index } => {
                 PlanError::NotCanonical { request: one_range(request), index: *index }
             }
-            Error::BothHalves { .. } => panic!("not refused yet"),
+            Error::BothHalves { request, index, first } => PlanError::BothHalves {
+                request: one_range(request),
+                index: *index,
+                first: one_range(first),
+            },
             Error::OffsetUnaligned => PlanError::Config(ConfigError::OffsetUnaligned {
                 offset: config.offset,
                 size: config.largest_leaf(),
