@@ -292,12 +292,12 @@ impl Case {
         requests: &[PhysRange],
         error: PlanError,
     ) {
-        let index = match error {
-            PlanError::Conflict { index, .. }
-            | PlanError::PastPhysLimit { index, .. }
-            | PlanError::NotCanonical { index, .. } => index,
-            // Alone, a request lies in one half; a configuration is refused with any request.
-            _ => return,
+        // Alone, a request lies in one half; a configuration is refused with any request.
+        let (PlanError::Conflict { index, .. }
+        | PlanError::PastPhysLimit { index, .. }
+        | PlanError::NotCanonical { index, .. }) = error
+        else {
+            return;
         };
         let mut tables = dirty_tables(8);
         let mut arena = Arena::new(&mut tables, addr(BASE)).unwrap();
