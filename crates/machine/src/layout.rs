@@ -94,6 +94,14 @@ impl Layout {
         Layout { origin: LayoutOrigin::Map(map.origin), regions: resolve(&map.entries) }
     }
 
+    /// The memory as firmware (or the boot loader) describes it, before the kernel
+    /// or its command line changed anything: what lies where, whoever may use it.
+    /// Where no such map is known, as [`of`](Self::of).
+    #[must_use]
+    pub fn of_firmware(machine: &Machine) -> Option<Layout> {
+        firmware_map(machine).map(Layout::of_map).or_else(|| Layout::of(machine))
+    }
+
     /// Where it was taken from.
     #[must_use]
     pub fn origin(&self) -> LayoutOrigin {
@@ -173,7 +181,7 @@ pub(crate) fn iomem_kind(name: &str) -> Option<MemType> {
 }
 
 /// A region with its rank: where several lie over one byte, the highest rank shows.
-type Layer = (u64, Region);
+pub(crate) type Layer = (u64, Region);
 
 /// A region of an e820 table, below every layer of iomem.
 fn under(region: &Region) -> Layer {
@@ -181,7 +189,7 @@ fn under(region: &Region) -> Layer {
 }
 
 /// iomem's memory, deeper resources above their parents.
-fn iomem_layers(machine: &Machine) -> Vec<Layer> {
+pub(crate) fn iomem_layers(machine: &Machine) -> Vec<Layer> {
     machine
         .iomem
         .iter()
@@ -224,10 +232,20 @@ fn running_table(machine: &Machine) -> Option<(MapOrigin, Vec<Region>)> {
     Some((map.origin, apply(resolve(&map.entries), later)))
 }
 
+/// The map that firmware or the boot loader gave, if one is known.
+pub(crate) fn firmware_map(machine: &Machine) -> Option<&MemMap> {
+    const FIRMWARE: [MapOrigin; 4] =
+        [MapOrigin::BiosE820, MapOrigin::XenE820, MapOrigin::FirmwareMemmap, MapOrigin::BootParams];
+    let (maps, _) = largest_boot(machine);
+    FIRMWARE.iter().find_map(|&origin| {
+        maps.iter().rev().find(|map| map.origin == origin && !resolve(&map.entries).is_empty())
+    })
+}
+
 /// The maps of the boot with the most RAM, and the line where the next boot begins.
 ///
 /// A boot begins with a `BIOS-e820:` (or `Xen:`) map; what stands before the first belongs to it.
-fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
+pub(crate) fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
     let first_line = |map: &MemMap| map.entries.iter().map(|e| e.line).min().unwrap_or(0);
     let is_first = |map: &MemMap| matches!(map.origin, MapOrigin::BiosE820 | MapOrigin::XenE820);
     let mut starts: Vec<usize> =
@@ -247,7 +265,7 @@ fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
 }
 
 /// Of several maps of one origin, the one with the most RAM.
-fn largest(machine: &Machine, origin: MapOrigin) -> Option<&MemMap> {
+pub(crate) fn largest(machine: &Machine, origin: MapOrigin) -> Option<&MemMap> {
     machine.maps.iter().filter(|m| m.origin == origin).max_by_key(|m| ram_of(m))
 }
 
@@ -260,7 +278,7 @@ fn ram_of(map: &MemMap) -> u64 {
 ///
 /// One difference: the kernel keeps adjacent entries of types 12 and
 /// `0xefffffff` apart (`e820_type_mergeable()`); a [`Layout`] merges them.
-fn resolve(entries: &[MapEntry]) -> Vec<Region> {
+pub(crate) fn resolve(entries: &[MapEntry]) -> Vec<Region> {
     flatten(entries.iter().filter_map(|entry| {
         let rank = u64::from(type_number(entry.kind));
         let range = entry.range().ok()?;
@@ -269,7 +287,7 @@ fn resolve(entries: &[MapEntry]) -> Vec<Region> {
 }
 
 /// One sorted, disjoint, merged list out of layers in any order. O(n log n).
-fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
+pub(crate) fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
     // (address, starts, rank, kind): an event at each end of each layer.
     let mut events: Vec<(PhysAddr, bool, u64, MemType)> = layers
         .into_iter()
