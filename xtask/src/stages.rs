@@ -88,12 +88,12 @@ fn fmt() -> Result<Outcome, String> {
 
 fn clippy() -> Result<Outcome, String> {
     let mut command =
-        cargo(["clippy", "--locked", "--workspace", "--all-targets", "--all-features"]);
+        cargo(["clippy", "--locked", "--keep-going", "--workspace", "--all-targets", "--all-features"]);
     passed(run(command.args(["--", "-D", "warnings"])))
 }
 
 fn test() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["test", "--locked", "--workspace"])))
+    passed(run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"])))
 }
 
 fn test_features() -> Result<Outcome, String> {
