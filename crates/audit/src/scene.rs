@@ -98,6 +98,26 @@ pub struct Stage<'a> {
     pub kind: Kind,
 }
 
+impl Scene {
+    /// Whether this producer maps and asks for the same as another.
+    #[must_use]
+    pub fn maps_like(&self, other: &Scene) -> bool {
+        self.coverage.runs == other.coverage.runs && self.needs == other.needs
+    }
+
+    /// Which producer this is, in a few words.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let table = match (self.traits.firmware_tables, self.traits.config_table) {
+            (_, true) => "configuration table requested",
+            (true, false) => "configuration table not requested",
+            (false, false) => "no firmware table requested",
+        };
+        let pages = if self.gbpages && self.traits.gbpages { "1G pages" } else { "nogbpages" };
+        format!("{}, {table}, {pages}", self.coverage.policy.name())
+    }
+}
+
 impl Stage<'_> {
     /// Plans what a producer with these traits maps, and holds it against needs and hazards.
     ///
@@ -165,6 +185,12 @@ fn asks_by_name(need: &Need, traits: &Traits) -> bool {
         || rule == OLD_EFI.id && !system_table && traits.config_table
 }
 
+/// The fate of a need under a map that a producer with these traits makes.
+#[must_use]
+pub fn fate_in(need: &Need, coverage: &Coverage, traits: &Traits) -> Fate {
+    fate(need, coverage, asks_by_name(need, traits))
+}
+
 fn fate(need: &Need, coverage: &Coverage, by_name: bool) -> Fate {
     match &need.place {
         Place::Known(range) => {
@@ -194,6 +220,7 @@ fn fate(need: &Need, coverage: &Coverage, by_name: bool) -> Fate {
 }
 
 /// The hazards that a map reaches. What was requested and what was reached over are told apart.
+#[must_use]
 pub fn exposures(coverage: &Coverage, hazards: &[Hazard]) -> Vec<Exposure> {
     let over_reach = coverage.over_reach();
     let mut out = Vec::new();

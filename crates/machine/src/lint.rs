@@ -4,7 +4,7 @@ use core::fmt;
 
 use identmap::{PageSize, PhysAddr, PhysRange, RangeError};
 
-use crate::layout::{firmware_map, largest_boot};
+use crate::layout::{firmware_map, largest, largest_boot};
 use crate::views::{View, efi_entries, slices, views};
 use crate::{Layout, Machine, MapEntry, MapOrigin, MemType, Source};
 
@@ -280,6 +280,7 @@ fn lint_between(machine: &Machine, out: &mut Vec<Lint>) {
 }
 
 fn clashes(machine: &Machine, knows: &View, claims: &View, out: &mut Vec<Lint>) {
+    let lines = [sorted_lines(machine, claims.source), sorted_lines(machine, knows.source)];
     for slice in slices(&[&knows.regions, &claims.regions]) {
         let [Some(kind), Some(MemType::Usable)] = slice.kinds[..] else { continue };
         if may_become_ram(kind) {
@@ -290,9 +291,7 @@ fn clashes(machine: &Machine, knows: &View, claims: &View, out: &mut Vec<Lint>) 
             id: "type-clash",
             source: claims.source,
             against: Some(knows.source),
-            entries: lines_of(machine, claims.source, range)
-                .chain(lines_of(machine, knows.source, range))
-                .collect(),
+            entries: lines.iter().flat_map(|sorted| lines_at(sorted, range)).collect(),
             range: Some(range),
             message: format!("{range} is usable, but {kind} in {}", knows.source),
             why: "the next kernel or its image may be put where firmware, ACPI or a device keeps \
@@ -309,16 +308,31 @@ fn may_become_ram(kind: MemType) -> bool {
     )
 }
 
-/// The lines of a map that say something of `range`.
-fn lines_of(
-    machine: &Machine,
-    source: Source,
-    range: PhysRange,
-) -> impl Iterator<Item = MapEntry> + '_ {
+/// The lines of a map by address; none for a source that has no lines of its own.
+fn sorted_lines(machine: &Machine, source: Source) -> Vec<(PhysRange, MapEntry)> {
     let (maps, _) = largest_boot(machine);
-    let map = maps.iter().rev().find(|map| source == Source::Map(map.origin));
-    let entries = map.map_or(&[][..], |map| &map.entries[..]);
-    entries.iter().filter(move |e| e.range().is_ok_and(|r| r.intersects(range))).copied()
+    let kexec = largest(machine, MapOrigin::KexecRanges);
+    let map = kexec.into_iter().chain(maps.iter().rev()).find(|m| source == Source::Map(m.origin));
+    let entries = match source {
+        Source::EfiMap => efi_entries(machine),
+        _ => map.map_or_else(Vec::new, |map| map.entries.clone()),
+    };
+    let mut sorted: Vec<_> =
+        entries.into_iter().filter_map(|e| Some((e.range().ok()?, e))).collect();
+    sorted.sort_by_key(|&(range, entry)| (range, entry.kind));
+    sorted
+}
+
+/// The lines that say something of `range`: in a map without overlaps, all of
+/// them up to a limit that no message should exceed.
+fn lines_at(sorted: &[(PhysRange, MapEntry)], range: PhysRange) -> Vec<MapEntry> {
+    const LIMIT: usize = 8;
+    let past = sorted.partition_point(|(r, _)| r.start() < range.end());
+    let near = sorted[..past].iter().rev().take(LIMIT);
+    let mut out: Vec<MapEntry> =
+        near.filter(|(r, _)| r.intersects(range)).map(|&(_, e)| e).collect();
+    out.reverse();
+    out
 }
 
 #[cfg(test)]
@@ -419,6 +433,7 @@ mod tests {
         assert_eq!(found[0].range, PhysRange::new(0x18000, 0x20000).ok());
         assert_eq!(found[0].source, Source::Map(MapOrigin::KexecRanges));
         assert_eq!(found[0].against, Some(Source::Map(MapOrigin::BiosE820)));
+        assert_eq!(found[0].entries.iter().map(|e| e.line).collect::<Vec<_>>(), [2, 2]);
         assert!(found[0].to_string().contains("is usable, but ACPI data in BIOS-e820"));
     }
 
@@ -466,7 +481,7 @@ mod tests {
             }
             for found in lint(&machine) {
                 assert!(LINT_IDS.contains(&found.id));
-                assert!(!found.entries.is_empty() || found.source == Source::Running);
+                assert!(!found.entries.is_empty());
             }
         }
     }

@@ -79,18 +79,21 @@ fn tails(regions: &[Region]) -> Vec<PhysRange> {
         .collect()
 }
 
-/// What `is_uv_system()` of the kernel would say (`arch/x86/kernel/apic/x2apic_uv_x.c`:
-/// the UV system table's archtype, or the MADT's OEM id, begins with "SGI").
+/// Whether UV hubs watch this machine's memory.
 ///
-/// Pasted texts seldom show either. Then the name of the machine is taken as
-/// evidence, or firmware's vendor together with the shape of the map.
+/// [`Uv`] is what the running kernel takes the machine for (`is_uv_system()` in
+/// `arch/x86/kernel/apic/x2apic_uv_x.c`). The hubs are there too when it was
+/// booted with `numa=off` or built without `CONFIG_X86_UV`, so its "no" is not
+/// final where the machine is otherwise known for one; and pasted texts seldom
+/// show what it says. Evidence then: firmware's UV system table, the name of the
+/// machine, or firmware's vendor together with the shape of the map.
 fn uv(machine: &Machine, firmware: Option<&Layout>, tails: &[PhysRange]) -> Option<Certainty> {
     match machine.uv {
         Some(Uv::Hubbed) => return Some(Certainty::Certain),
-        // Without hubs nothing watches the reserved ranges.
-        Some(Uv::Hubless | Uv::No) => return None,
-        None => {}
+        Some(Uv::Hubless) => return None,
+        Some(Uv::No) | None => {}
     }
+    let has_table = machine.efi.tables.iter().any(|table| table.name == "UVsystab");
     let words = |text: &Option<String>| -> Vec<String> {
         let text = text.as_deref().unwrap_or_default();
         text.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
@@ -104,7 +107,7 @@ fn uv(machine: &Machine, firmware: Option<&Layout>, tails: &[PhysRange]) -> Opti
     let named = hardware.iter().any(is_uv)
         || hardware.windows(2).any(|w| w[0] == "Superdome" && w[1] == "Flex");
     let shaped = || made_by(&words(&machine.efi.version)) && is_uv_shaped(firmware, tails);
-    ((made_by(&hardware) && named) || shaped()).then_some(Certainty::Likely)
+    (has_table || (made_by(&hardware) && named) || shaped()).then_some(Certainty::Likely)
 }
 
 /// At least three nodes, each with a reserved tail in units of 64 MiB, which is

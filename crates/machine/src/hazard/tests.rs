@@ -3,7 +3,8 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use super::*;
 use crate::testing::{Random, machine_of};
 use crate::{
-    Cpu, CpuVendor, Efi, IomemEntry, Layout, MapEntry, MapOrigin, MemMap, MemType, Uv, ranges,
+    Cpu, CpuVendor, Efi, EfiTable, IomemEntry, Layout, MapEntry, MapOrigin, MemMap, MemType, Uv,
+    ranges,
 };
 
 /// <https://lore.kernel.org/all/20190924163236.GA8138@swahl-linux/>: HPE Superdome
@@ -90,17 +91,25 @@ fn every_node_of_2023_has_its_tail() {
     // Without the vendor, the shape proves nothing; nor does the vendor without the shape.
     assert!(of_rule(&machine_of(UV_2023), "uv-node-tail").is_empty());
     let small = "0-9ffff usable\n100000-7fffffff usable\n100000000-17fffffff usable\n\
-                 180000000-1bfffffff reserved";
+                 180000000-1bfffffff reserved\n1c0000000-2bfffffff usable\n\
+                 2c0000000-2ffffffff reserved\n300000000-3ffffffff usable";
     let small = Machine { efi: machine.efi.clone(), ..machine_of(small) };
     assert!(of_rule(&small, "uv-node-tail").is_empty());
 }
 
 #[test]
-fn what_the_kernel_says_of_uv_is_final() {
+fn how_uv_is_known() {
     let known = |uv| Machine { uv: Some(uv), ..uv_2019() };
     assert_eq!(certainty(&known(Uv::Hubbed), "uv-node-tail"), Some(Certainty::Certain));
     assert_eq!(certainty(&known(Uv::Hubless), "uv-node-tail"), None);
-    assert_eq!(certainty(&known(Uv::No), "uv-node-tail"), None);
+    // `numa=off`, or a kernel without CONFIG_X86_UV: the hubs are there all the same.
+    assert_eq!(certainty(&known(Uv::No), "uv-node-tail"), Some(Certainty::Likely));
+    let plain = Machine { uv: Some(Uv::No), ..machine_of(UV_2019) };
+    assert_eq!(certainty(&plain, "uv-node-tail"), None);
+    let table = EfiTable { name: "UVsystab".into(), address: PhysAddr::ZERO };
+    let efi = Efi { tables: vec![table], ..Efi::default() };
+    let listed = Machine { efi, ..machine_of(UV_2019) };
+    assert_eq!(certainty(&listed, "uv-node-tail"), Some(Certainty::Likely));
     assert_eq!(certainty(&machine_of(UV_2019), "uv-node-tail"), None);
     let named = |name: &str| Machine { hardware: Some(name.into()), ..machine_of(UV_2019) };
     assert_eq!(certainty(&named("SGI UV300"), "uv-node-tail"), Some(Certainty::Likely));
