@@ -4,8 +4,11 @@
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
 mod layout;
+pub mod live;
 mod model;
 pub mod parse;
+mod samples;
 
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use model::*;
+pub use samples::{Sample, sample, samples};
