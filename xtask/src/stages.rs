@@ -87,8 +87,14 @@ fn fmt() -> Result<Outcome, String> {
 }
 
 fn clippy() -> Result<Outcome, String> {
-    let mut command =
-        cargo(["clippy", "--locked", "--keep-going", "--workspace", "--all-targets", "--all-features"]);
+    let mut command = cargo([
+        "clippy",
+        "--locked",
+        "--keep-going",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+    ]);
     passed(run(command.args(["--", "-D", "warnings"])))
 }
 
