@@ -1,7 +1,16 @@
 //! Needs, hazards and a map give findings and a verdict.
 
+mod check;
 mod coverage;
+mod finding;
+mod findings;
+mod matrix;
 mod planned;
+mod scene;
 
+pub use check::{Audit, PolicyFigures, PolicyRow, Question, check, is_uv};
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind};
+pub use finding::{Confidence, Finding, Severity, Verdict};
+pub use matrix::{Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix};
 pub use planned::Planned;
+pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};

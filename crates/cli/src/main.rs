@@ -1,2 +1,7 @@
-//! crates/cli
-fn main() {}
+//! Will this machine survive kexec?
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    identmap_cli::run()
+}

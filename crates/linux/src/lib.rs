@@ -1,1 +1,27 @@
-//! linux
+//! What Linux does around kexec, by version, with no I/O: which ranges the
+//! kernel that is left puts into the identity map and by which policy
+//! ([`Producer`], [`requests`]), and which ranges the kernel that is entered
+//! reads before it owns its page tables ([`needs::needs`]).
+//!
+//! Every statement about a version carries the commit that made it true and
+//! where that was verified. What a version number does not tell is said to be
+//! uncertain, with every answer that is possible.
+
+pub mod firmware;
+pub mod history;
+mod known;
+pub mod needs;
+mod producer;
+mod release;
+mod requests;
+mod version;
+
+pub use known::Known;
+pub use needs::{Certainty, Condition, Consumer, Need, NeedRule, Place};
+pub use producer::{Class, PolicyKind, Producer, Traits, TransitionPage, gbpages};
+pub use release::{Release, Releases};
+pub use requests::{
+    ISA_END, Kind, Request, RequestList, RequestSource, Unknown, UnknownRequest, pfn_mapped,
+    requests,
+};
+pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};

@@ -59,8 +59,8 @@ pub struct Layout {
 
 impl Layout {
     /// The layout that the running kernel works with, from the best source that
-    /// the machine's texts give (see [`Layout`]); `None` where
-    /// they hold no memory map at all.
+    /// the machine's texts give (see [`Layout`]); `None` where they hold no memory
+    /// map at all, or more updates over more entries than any kernel can print.
     ///
     /// Entries that are not ranges, and entries of type 0, are left out, as
     /// `e820__update_table()` does; [`crate::lint`] reports them.
@@ -68,7 +68,7 @@ impl Layout {
     pub fn of(machine: &Machine) -> Option<Layout> {
         let iomem = iomem_layers(machine);
         let whole = is_whole(&iomem);
-        let table = running_table(machine);
+        let table = running_table(machine)?;
         let (origin, regions) = match table {
             Some((_, regions)) if whole => {
                 // Below everything of iomem; RAM that iomem does not know is no RAM.
@@ -92,6 +92,14 @@ impl Layout {
     #[must_use]
     pub fn of_map(map: &MemMap) -> Layout {
         Layout { origin: LayoutOrigin::Map(map.origin), regions: resolve(&map.entries) }
+    }
+
+    /// The memory as firmware (or the boot loader) describes it, before the kernel
+    /// or its command line changed anything: what lies where, whoever may use it.
+    /// Where no such map is known, as [`of`](Self::of).
+    #[must_use]
+    pub fn of_firmware(machine: &Machine) -> Option<Layout> {
+        firmware_map(machine).map(Layout::of_map).or_else(|| Layout::of(machine))
     }
 
     /// Where it was taken from.
@@ -173,7 +181,7 @@ pub(crate) fn iomem_kind(name: &str) -> Option<MemType> {
 }
 
 /// A region with its rank: where several lie over one byte, the highest rank shows.
-type Layer = (u64, Region);
+pub(crate) type Layer = (u64, Region);
 
 /// A region of an e820 table, below every layer of iomem.
 fn under(region: &Region) -> Layer {
@@ -181,7 +189,7 @@ fn under(region: &Region) -> Layer {
 }
 
 /// iomem's memory, deeper resources above their parents.
-fn iomem_layers(machine: &Machine) -> Vec<Layer> {
+pub(crate) fn iomem_layers(machine: &Machine) -> Vec<Layer> {
     machine
         .iomem
         .iter()
@@ -201,8 +209,10 @@ fn is_whole(iomem: &[Layer]) -> bool {
         && iomem.iter().any(|(_, r)| r.kind == MemType::Usable && r.range.end().get() > MIB)
 }
 
-/// `e820_table` as the running kernel left it, and the print it was taken from.
-fn running_table(machine: &Machine) -> Option<(MapOrigin, Vec<Region>)> {
+/// `e820_table` as the running kernel left it, and the print it was taken from, if
+/// there is one. `None` where the updates are too many ([`apply`]).
+#[allow(clippy::option_option, reason = "no table, and a table too large, are two answers")]
+fn running_table(machine: &Machine) -> Option<Option<(MapOrigin, Vec<Region>)>> {
     const PRINTS: [MapOrigin; 7] = [
         MapOrigin::ModifiedE820,
         MapOrigin::UserE820,
@@ -213,21 +223,34 @@ fn running_table(machine: &Machine) -> Option<(MapOrigin, Vec<Region>)> {
         MapOrigin::BootParams,
     ];
     let (maps, until) = largest_boot(machine);
-    let map = PRINTS.iter().find_map(|&origin| {
+    let Some(map) = PRINTS.iter().find_map(|&origin| {
         maps.iter().rev().find(|map| map.origin == origin && !resolve(&map.entries).is_empty())
-    })?;
+    }) else {
+        return Some(None);
+    };
     let printed = map.entries.iter().map(|e| e.line).max().unwrap_or(0);
     let later = machine
         .updates
         .iter()
         .filter(|u| u.line == 0 || printed == 0 || (printed < u.line && u.line < until));
-    Some((map.origin, apply(resolve(&map.entries), later)))
+    let regions = apply(resolve(&map.entries), later)?;
+    Some(Some((map.origin, regions)))
+}
+
+/// The map that firmware or the boot loader gave, if one is known.
+pub(crate) fn firmware_map(machine: &Machine) -> Option<&MemMap> {
+    const FIRMWARE: [MapOrigin; 4] =
+        [MapOrigin::BiosE820, MapOrigin::XenE820, MapOrigin::FirmwareMemmap, MapOrigin::BootParams];
+    let (maps, _) = largest_boot(machine);
+    FIRMWARE.iter().find_map(|&origin| {
+        maps.iter().rev().find(|map| map.origin == origin && !resolve(&map.entries).is_empty())
+    })
 }
 
 /// The maps of the boot with the most RAM, and the line where the next boot begins.
 ///
 /// A boot begins with a `BIOS-e820:` (or `Xen:`) map; what stands before the first belongs to it.
-fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
+pub(crate) fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
     let first_line = |map: &MemMap| map.entries.iter().map(|e| e.line).min().unwrap_or(0);
     let is_first = |map: &MemMap| matches!(map.origin, MapOrigin::BiosE820 | MapOrigin::XenE820);
     let mut starts: Vec<usize> =
@@ -247,7 +270,7 @@ fn largest_boot(machine: &Machine) -> (&[MemMap], usize) {
 }
 
 /// Of several maps of one origin, the one with the most RAM.
-fn largest(machine: &Machine, origin: MapOrigin) -> Option<&MemMap> {
+pub(crate) fn largest(machine: &Machine, origin: MapOrigin) -> Option<&MemMap> {
     machine.maps.iter().filter(|m| m.origin == origin).max_by_key(|m| ram_of(m))
 }
 
@@ -260,7 +283,7 @@ fn ram_of(map: &MemMap) -> u64 {
 ///
 /// One difference: the kernel keeps adjacent entries of types 12 and
 /// `0xefffffff` apart (`e820_type_mergeable()`); a [`Layout`] merges them.
-fn resolve(entries: &[MapEntry]) -> Vec<Region> {
+pub(crate) fn resolve(entries: &[MapEntry]) -> Vec<Region> {
     flatten(entries.iter().filter_map(|entry| {
         let rank = u64::from(type_number(entry.kind));
         let range = entry.range().ok()?;
@@ -269,7 +292,7 @@ fn resolve(entries: &[MapEntry]) -> Vec<Region> {
 }
 
 /// One sorted, disjoint, merged list out of layers in any order. O(n log n).
-fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
+pub(crate) fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
     // (address, starts, rank, kind): an event at each end of each layer.
     let mut events: Vec<(PhysAddr, bool, u64, MemType)> = layers
         .into_iter()
@@ -303,7 +326,15 @@ fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
 }
 
 /// The kernel's updates in order, as `__e820__range_update()` and `e820__range_remove()` make them.
-fn apply<'a>(regions: Vec<Region>, updates: impl Iterator<Item = &'a MapUpdate>) -> Vec<Region> {
+///
+/// `None` where they visit more than [`MAX_VISITS`] regions, so that no text can
+/// take unbounded time. The kernel's table holds at most 3200 entries
+/// (`E820_MAX_ENTRIES` with 1024 nodes) and is changed some dozens of times.
+fn apply<'a>(
+    regions: Vec<Region>,
+    updates: impl Iterator<Item = &'a MapUpdate>,
+) -> Option<Vec<Region>> {
+    let mut visits = 0usize;
     // Start address to region, so that an update touches only what it covers.
     let mut table: BTreeMap<PhysAddr, Region> =
         regions.into_iter().map(|r| (r.range.start(), r)).collect();
@@ -313,11 +344,16 @@ fn apply<'a>(regions: Vec<Region>, updates: impl Iterator<Item = &'a MapUpdate>)
         }
         cut(&mut table, update.range.start());
         cut(&mut table, update.range.end());
-        let hit: Vec<PhysAddr> = table
-            .range(update.range.start()..update.range.end())
-            .filter(|(_, region)| region.kind == update.from)
-            .map(|(&start, _)| start)
-            .collect();
+        let mut hit = Vec::new();
+        for (&start, region) in table.range(update.range.start()..update.range.end()) {
+            visits += 1;
+            if visits > MAX_VISITS {
+                return None;
+            }
+            if region.kind == update.from {
+                hit.push(start);
+            }
+        }
         for start in hit {
             match (update.to, table.get_mut(&start)) {
                 (Some(kind), Some(region)) => region.kind = kind,
@@ -331,8 +367,11 @@ fn apply<'a>(regions: Vec<Region>, updates: impl Iterator<Item = &'a MapUpdate>)
     for region in table.into_values() {
         push(&mut out, region);
     }
-    out
+    Some(out)
 }
+
+/// How many regions all updates together may visit: a thousand times what a kernel's can.
+const MAX_VISITS: usize = 1 << 26;
 
 /// Splits the region around `addr` there.
 fn cut(table: &mut BTreeMap<PhysAddr, Region>, addr: PhysAddr) {
@@ -359,209 +398,4 @@ fn push(out: &mut Vec<Region>, region: Region) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::IomemEntry;
-    use crate::testing::Random;
-
-    fn entry(start: u64, last: u64, kind: MemType) -> MapEntry {
-        MapEntry { start, last, kind, line: 0 }
-    }
-
-    fn region(start: u64, end: u64, kind: MemType) -> Region {
-        Region { range: PhysRange::new(start, end).unwrap(), kind }
-    }
-
-    fn map(origin: MapOrigin, entries: Vec<MapEntry>) -> MemMap {
-        MemMap { origin, entries }
-    }
-
-    fn iomem(start: u64, last: u64, depth: usize, name: &str) -> IomemEntry {
-        let range = PhysRange::from_inclusive(start, last).unwrap();
-        IomemEntry { range, depth, name: name.into(), line: 0 }
-    }
-
-    const KINDS: [MemType; 5] = [
-        MemType::Usable,
-        MemType::Reserved,
-        MemType::AcpiData,
-        MemType::Other(20),
-        MemType::Other(0),
-    ];
-
-    /// What `e820__update_table()` says of one byte: the highest number of the entries over it.
-    fn kind_at(entries: &[MapEntry], byte: u64) -> Option<MemType> {
-        let over = entries.iter().filter(|e| e.start <= byte && byte <= e.last);
-        over.map(|e| e.kind).filter(|&k| type_number(k) != 0).max_by_key(|&k| type_number(k))
-    }
-
-    fn check_form(layout: &[Region]) {
-        for pair in layout.windows(2) {
-            let (a, b) = (pair[0], pair[1]);
-            assert!(a.range.end() <= b.range.start());
-            assert!(a.range.end() < b.range.start() || a.kind != b.kind, "unmerged: {a:?} {b:?}");
-        }
-    }
-
-    #[test]
-    fn overlaps_and_updates_agree_with_a_byte_by_byte_model() {
-        let mut random = Random::new(3);
-        for _ in 0..5_000 {
-            let entries: Vec<MapEntry> = (0..random.below(8))
-                .map(|_| {
-                    let start = random.below(40);
-                    // Some are reversed or empty.
-                    let last = (start + random.below(14)).wrapping_sub(2);
-                    entry(start, last, KINDS[random.below(5) as usize])
-                })
-                .collect();
-            let updates: Vec<MapUpdate> = (0..random.below(5))
-                .map(|_| {
-                    let range =
-                        PhysRange::from_len(random.below(40), 1 + random.below(20)).unwrap();
-                    let from = KINDS[random.below(4) as usize];
-                    let to = Some(KINDS[random.below(4) as usize]).filter(|_| random.below(3) > 0);
-                    MapUpdate { range, from, to, line: 0 }
-                })
-                .collect();
-            let usable = |e: &&MapEntry| e.range().is_ok();
-            let good: Vec<MapEntry> = entries.iter().filter(usable).copied().collect();
-            let machine = Machine {
-                maps: vec![map(MapOrigin::BiosE820, entries)],
-                updates: updates.clone(),
-                ..Machine::default()
-            };
-            let layout = Layout::of(&machine);
-            check_form(layout.as_ref().map_or(&[], Layout::regions));
-            for byte in 0..64 {
-                let mut want = kind_at(&good, byte);
-                for u in &updates {
-                    if u.range.contains(PhysAddr::new(byte).unwrap()) && want == Some(u.from) {
-                        want = u.to;
-                    }
-                }
-                let addr = PhysAddr::new(byte).unwrap();
-                let got = layout.as_ref().and_then(|l| l.at(addr)).map(|r| r.kind);
-                assert_eq!(got, want, "byte {byte} of {good:?} after {updates:?}");
-                if let Some(layout) = &layout {
-                    let top = layout.regions().last().unwrap().range.end();
-                    let in_gap = layout.gaps().any(|g| g.contains(addr));
-                    assert_eq!(in_gap, want.is_none() && addr < top);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_last_print_of_the_table_is_the_table() {
-        let usable = |start, line| MapEntry { start, last: 0xffff, kind: MemType::Usable, line };
-        let update = |line| MapUpdate {
-            range: PhysRange::new(0x8000, 0x9000).unwrap(),
-            from: MemType::Usable,
-            to: None,
-            line,
-        };
-        let mut machine = Machine {
-            maps: vec![map(MapOrigin::BiosE820, vec![usable(0, 1)])],
-            updates: vec![update(2)],
-            ..Machine::default()
-        };
-        let whole = [region(0, 0x10000, MemType::Usable)];
-        let holed = [region(0, 0x8000, MemType::Usable), region(0x9000, 0x10000, MemType::Usable)];
-        assert_eq!(Layout::of(&machine).unwrap().regions(), holed);
-        // `memmap=exactmap` removes everything and then adds: the remove is older than the print.
-        machine.maps.push(map(MapOrigin::UserE820, vec![usable(0, 3)]));
-        let layout = Layout::of(&machine).unwrap();
-        assert_eq!(layout.origin(), LayoutOrigin::Map(MapOrigin::UserE820));
-        assert_eq!(layout.regions(), whole);
-        machine.updates.push(update(4));
-        assert_eq!(Layout::of(&machine).unwrap().regions(), holed);
-        assert_eq!(layout.total(MemType::Usable), 0x10000);
-    }
-
-    #[test]
-    fn the_boot_with_the_most_ram_is_the_machine() {
-        let usable = |start, last, line| MapEntry { start, last, kind: MemType::Usable, line };
-        let update = |start, line| MapUpdate {
-            range: PhysRange::from_len(start, 0x1000).unwrap(),
-            from: MemType::Usable,
-            to: Some(MemType::Reserved),
-            line,
-        };
-        let machine = Machine {
-            maps: vec![
-                map(MapOrigin::BiosE820, vec![usable(0, 0xf_ffff, 1)]),
-                map(MapOrigin::BiosE820, vec![usable(0, 0xffff, 10)]),
-                map(MapOrigin::SetupDataE820, vec![usable(0, 0xffff, 11)]),
-            ],
-            updates: vec![update(0, 2), update(0x3000, 12)],
-            ..Machine::default()
-        };
-        let layout = Layout::of(&machine).unwrap();
-        assert_eq!(layout.origin(), LayoutOrigin::Map(MapOrigin::BiosE820));
-        assert_eq!(
-            layout.regions(),
-            [region(0, 0x1000, MemType::Reserved), region(0x1000, 0x100000, MemType::Usable)]
-        );
-    }
-
-    #[test]
-    fn whole_iomem_is_the_truth_for_ram() {
-        let mut machine = Machine {
-            maps: vec![map(
-                MapOrigin::BiosE820,
-                vec![
-                    entry(0, 0x3fffff, MemType::Usable),
-                    entry(0x800000, 0x8fffff, MemType::SoftReserved),
-                ],
-            )],
-            iomem: vec![
-                iomem(0, 0xfff, 0, "Reserved"),
-                iomem(0x1000, 0x1fffff, 0, "System RAM"),
-                iomem(0x100000, 0x10ffff, 1, "Kernel code"),
-                iomem(0x200000, 0x20ffff, 0, "RAM buffer"),
-                iomem(0x400000, 0x4fffff, 0, "Soft Reserved"),
-                iomem(0x400000, 0x4fffff, 1, "dax0.0"),
-                iomem(0x480000, 0x4fffff, 2, "System RAM (kmem)"),
-            ],
-            ..Machine::default()
-        };
-        let want = [
-            region(0, 0x1000, MemType::Reserved),
-            region(0x1000, 0x200000, MemType::Usable),
-            region(0x400000, 0x480000, MemType::SoftReserved),
-            region(0x480000, 0x500000, MemType::Usable),
-            region(0x800000, 0x900000, MemType::SoftReserved),
-        ];
-        let layout = Layout::of(&machine).unwrap();
-        assert_eq!((layout.origin(), layout.regions()), (LayoutOrigin::Iomem, &want[..]));
-        // A part of it does not unmake the RAM it is silent about.
-        machine.iomem.drain(..1);
-        let layout = Layout::of(&machine).unwrap();
-        assert_eq!(layout.origin(), LayoutOrigin::Map(MapOrigin::BiosE820));
-        assert_eq!(layout.at(PhysAddr::new(0x300000).unwrap()).unwrap().kind, MemType::Usable);
-        assert_eq!(layout.at(PhysAddr::new(0x480000).unwrap()).unwrap().kind, MemType::Usable);
-    }
-
-    #[test]
-    fn iomem_read_without_privilege_is_no_map() {
-        let machine = Machine { iomem: vec![iomem(0, 0, 0, "System RAM")], ..Machine::default() };
-        // One byte at 0 is what "00000000-00000000" parses to.
-        assert!(Layout::of(&machine).is_none());
-        assert!(Layout::of(&Machine::default()).is_none());
-    }
-
-    #[test]
-    fn kexec_ranges_come_last() {
-        let mut machine = Machine {
-            maps: vec![map(MapOrigin::KexecRanges, vec![entry(0x1000, 0x1fff, MemType::Usable)])],
-            ..Machine::default()
-        };
-        let origin = |m: &Machine| Layout::of(m).unwrap().origin();
-        assert_eq!(origin(&machine), LayoutOrigin::Map(MapOrigin::KexecRanges));
-        machine.maps.push(map(MapOrigin::BootParams, vec![entry(0, 0xfff, MemType::Usable)]));
-        assert_eq!(origin(&machine), LayoutOrigin::Map(MapOrigin::BootParams));
-        machine.maps.push(map(MapOrigin::FirmwareMemmap, vec![entry(0, 0xfff, MemType::Usable)]));
-        assert_eq!(origin(&machine), LayoutOrigin::Map(MapOrigin::FirmwareMemmap));
-    }
-}
+mod tests;

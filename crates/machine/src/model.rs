@@ -173,6 +173,12 @@ pub struct Efi {
     pub system_table: Option<PhysAddr>,
     /// The configuration-table array.
     pub config_table: Option<ConfigTable>,
+    /// The memory map as firmware's loader left it in memory (`boot_params.efi_info`).
+    pub memmap: Option<PhysRange>,
+    /// The firmware vendor's string.
+    pub fw_vendor: Option<PhysAddr>,
+    /// The runtime services table.
+    pub runtime: Option<PhysAddr>,
     /// The tables it points to.
     pub tables: Vec<EfiTable>,
     /// The firmware's memory map.
@@ -201,15 +207,15 @@ pub struct Cpu {
     pub vendor: Option<CpuVendor>,
     /// Its name, as `/proc/cpuinfo` or `smpboot: CPU0:` gives it.
     pub model: Option<String>,
-    /// 1 GiB leaves (CPUID `0x80000001`.EDX[26]).
+    /// 1 GiB leaves (CPUID `0x80000001.EDX[26]`).
     pub pdpe1gb: Option<bool>,
-    /// 5-level paging offered (CPUID 7.ECX[16]).
+    /// 5-level paging offered (CPUID `7.ECX[16]`).
     pub la57: Option<bool>,
     /// 5-level paging in use by the producer (CR4.LA57).
     pub la57_active: Option<bool>,
-    /// Bits of a physical address (CPUID `0x80000008`.EAX[7:0]).
+    /// Bits of a physical address (CPUID `0x80000008.EAX[7:0]`).
     pub maxphyaddr: Option<u8>,
-    /// CPUID `0x8000001F`.EAX[1]: what the consumer's early code looks at.
+    /// CPUID `0x8000001F.EAX[1]`: what the consumer's early code looks at.
     pub sev: Option<bool>,
     /// SME active in the producer.
     pub sme_active: Option<bool>,
@@ -217,7 +223,7 @@ pub struct Cpu {
     pub encrypted_guest: Option<bool>,
     /// A host that runs SEV-SNP guests.
     pub snp_host: Option<bool>,
-    /// The machine is a virtual machine (`Hypervisor detected:`, CPUID 1.ECX[31]).
+    /// The machine is a virtual machine (`Hypervisor detected:`, CPUID `1.ECX[31]`).
     pub hypervisor: Option<bool>,
 }
 
@@ -303,6 +309,18 @@ pub struct Machine {
     pub setup_data: Vec<PhysRange>,
     /// ACPI tables.
     pub acpi_tables: Vec<AcpiTable>,
+    /// Where the ACPI root pointer lies.
+    pub rsdp: Option<PhysAddr>,
+    /// The confidential-computing blob (`boot_params.cc_blob_address`).
+    pub cc_blob: Option<PhysAddr>,
+    /// The initial ramdisk, as the boot loader placed it (`RAMDISK: [mem …]`).
+    pub ramdisk: Option<PhysRange>,
+    /// The MP floating pointer structure (`found SMP MP-table`).
+    pub mp_table: Option<PhysRange>,
+    /// Whether an image is loaded for `kexec -e` (`/sys/kernel/kexec_loaded`).
+    pub kexec_loaded: Option<bool>,
+    /// Whether a crash image is loaded (`/sys/kernel/kexec_crash_loaded`).
+    pub kexec_crash_loaded: Option<bool>,
     /// AMD's RMP table (`SEV-SNP: RMP table physical range`).
     pub rmp: Option<PhysRange>,
     /// Segments of an image, where the text shows them.

@@ -1,14 +1,21 @@
 //! One model of what was found, printed as text and as JSON.
 //!
-//! Every report is a value with public constructors, `text()` and `serde::Serialize`;
+//! Every report is a value with a public constructor, `text()` and `serde::Serialize`;
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
 
+mod check;
+mod diff;
 mod explain;
 mod hex;
 mod map;
+mod matrix;
 mod text;
+mod wrap;
 
+pub use check::CheckReport;
+pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
 pub use map::{MapReport, page_name};
+pub use matrix::MatrixReport;
 pub use text::{Columns, Style, Tone, human_size};

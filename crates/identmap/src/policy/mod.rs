@@ -17,10 +17,11 @@ use crate::slots::Slot;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Policy<'a> {
     /// With 1 GiB leaves allowed, every GiB touched becomes one; else 2 MiB leaves.
-    /// Linux 4.13 to 6.8, and again after the revert of 2024.
+    /// Linux from 4.12 on, and again after the revert of 2024; 6.1 to 6.1.187 but for 6.1.79-84.
     RoundOut,
     /// A 1 GiB leaf only where the first request that touches the GiB covers all of it;
-    /// else 2 MiB leaves. Linux 6.11.3, 6.12 and later (commit cc31744a2945), 6.1.188 and later.
+    /// else 2 MiB leaves. Linux 6.11.3, 6.12 and later (commit cc31744a2945), 6.6.78 and 6.1.188 and
+    /// later; for some weeks of 2024 also 6.8.0-6.8.4, 6.7.6-6.7.12, 6.6.18-25, 6.1.79-84, 5.10.210-214.
     Exact,
     /// [`Exact`](Policy::Exact) on HPE UV systems, round-out elsewhere: the patch "use full
     /// gbpages in identity maps except on UV platform" (March 2024, never merged), with the

@@ -1,0 +1,123 @@
+//! `identmap matrix`: the small OK/FAIL table.
+
+use std::fmt::Write;
+
+use identmap_audit::{Hypothesis, Matrix, Outcome};
+use serde::Serialize;
+
+use crate::hex::HexRange;
+use crate::map::range_text;
+use crate::text::{Columns, Style, Tone};
+
+/// The schema `identmap.matrix/1`.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct MatrixReport {
+    schema: &'static str,
+    source: String,
+    consumers: Vec<String>,
+    /// Whether the supposed places rest on an assumption, not on the firmware's own map.
+    assumed: bool,
+    tables: Vec<TableRow>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+struct TableRow {
+    /// What is supposed to lie in `place`; empty if nothing is supposed.
+    supposed: Vec<String>,
+    place: Vec<HexRange>,
+    rows: Vec<CellRow>,
+}
+
+#[derive(Clone, PartialEq, Debug, Serialize)]
+struct CellRow {
+    policy: &'static str,
+    config_table_requested: bool,
+    gbpages: bool,
+    outcomes: Vec<&'static str>,
+}
+
+impl MatrixReport {
+    /// Sums up a matrix.
+    #[must_use]
+    pub fn new(source: &str, matrix: &Matrix) -> MatrixReport {
+        let table = |hypothesis: &Hypothesis| TableRow {
+            supposed: if hypothesis.place.is_empty() {
+                Vec::new()
+            } else {
+                hypothesis.what.clone()
+            },
+            place: hypothesis.place.iter().map(|&range| range.into()).collect(),
+            rows: matrix
+                .rows
+                .iter()
+                .zip(&hypothesis.cells)
+                .map(|(row, cells)| CellRow {
+                    policy: row.policy.name(),
+                    config_table_requested: row.config_table,
+                    gbpages: row.gbpages,
+                    outcomes: cells.iter().map(|outcome| outcome.word()).collect(),
+                })
+                .collect(),
+        };
+        MatrixReport {
+            schema: "identmap.matrix/1",
+            source: source.to_owned(),
+            consumers: matrix.columns.iter().map(|column| column.label.clone()).collect(),
+            assumed: matrix.assumed,
+            tables: matrix.tables.iter().map(table).collect(),
+        }
+    }
+
+    /// Whether some cell is a failure.
+    #[must_use]
+    pub fn has(&self, outcome: Outcome) -> bool {
+        let mut rows = self.tables.iter().flat_map(|table| &table.rows);
+        rows.any(|row| row.outcomes.contains(&outcome.word()))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn text(&self, style: Style) -> String {
+        let mut out = String::new();
+        for table in &self.tables {
+            if table.place.is_empty() {
+                let _ = writeln!(out, "{}:", self.source);
+            } else {
+                let places: Vec<String> = table.place.iter().map(range_text).collect();
+                let line =
+                    format!("{}: if the {} lies in", self.source, table.supposed.join(" and the "));
+                let _ = writeln!(out, "{}", style.paint(Tone::Strong, &line));
+                for place in places {
+                    let _ = writeln!(out, "  {place}");
+                }
+            }
+            let mut names = vec!["producer", "config table", "1G pages"];
+            names.extend(self.consumers.iter().map(String::as_str));
+            let mut columns = Columns::new(&names);
+            for row in &table.rows {
+                let requested = if row.config_table_requested { "requested" } else { "-" };
+                let pages = if row.gbpages { "on" } else { "nogbpages" };
+                let mut cells = vec![row.policy.to_owned(), requested.to_owned(), pages.to_owned()];
+                cells.extend(row.outcomes.iter().map(|&word| word.to_owned()));
+                columns.row(cells);
+            }
+            out.push_str(&columns.render("  ", style));
+            out.push('\n');
+        }
+        out.push_str(LEGEND);
+        if self.assumed {
+            out.push_str(ASSUMED);
+        }
+        out
+    }
+}
+
+const LEGEND: &str = "\
+Columns are consumers. OK: mapped by request; OK*: mapped by over-reach only; FAIL: not mapped,
+the machine resets; HALT: forbidden memory is mapped; ?: cannot be told.
+";
+
+const ASSUMED: &str = "\
+The places are supposed: reserved memory near RAM below 4 GiB. --config-table ADDR settles it
+(root reads it in /sys/firmware/efi/config_table).
+";

@@ -1,0 +1,154 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_identmap_global_optspecs
+    string join \n J/json q/quiet b/bytes color= h/help V/version
+end
+
+function __fish_identmap_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_identmap_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_identmap_using_subcommand
+    set -l cmd (__fish_identmap_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c identmap -n "__fish_identmap_needs_command" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_needs_command" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_needs_command" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_needs_command" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_needs_command" -s V -l version -d 'Print version'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
+warning\t''
+info\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s p -l panic -d 'Check the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l request -d 'Map this range (repeatable, order kept)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l requests-file -d 'Read requests from FILE, one range a line, # comments (- for standard input)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l forbid -d 'Never reach a byte of this range (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l policy -d 'The rule that picks leaf sizes [default: the producer\'s, or exact]' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l levels -d 'Paging levels [default: what the machine uses, or 4]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine does, or on]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: the machine\'s, or 52]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l raw -d 'Write the tables to FILE' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l base -d 'Physical address of the first table in FILE (the root; what CR3 shall hold)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l request -d 'Map this range (repeatable, order kept)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l requests-file -d 'Read requests from FILE, one range a line, # comments (- for standard input)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l forbid -d 'Never reach a byte of this range (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l policy -d 'The rule that picks leaf sizes [default: the producer\'s, or exact]' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l levels -d 'Paging levels [default: what the machine uses, or 4]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine does, or on]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: the machine\'s, or 52]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

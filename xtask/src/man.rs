@@ -1,0 +1,233 @@
+//! Manual pages: one for the command, one for each subcommand. Name, synopsis, description and
+//! options come from the command line's own description; what it cannot know is written here.
+
+use std::io;
+
+use clap_mangen::Man;
+use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
+
+use crate::files::Files;
+
+const SECTION: &str = "8";
+
+/// All pages, by file name.
+///
+/// # Panics
+/// Writing to memory does not fail.
+pub(crate) fn pages() -> Files {
+    let mut command = identmap_cli::command().disable_help_subcommand(true);
+    command.build();
+    let version = command.get_version().unwrap_or_default().to_owned();
+    let names: Vec<String> =
+        command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+
+    let mut pages = Files::new();
+    for sub in command.get_subcommands() {
+        let page = subcommand_page(sub, &version).expect("memory can be written");
+        pages.insert(format!("identmap-{}.{SECTION}", sub.get_name()), page);
+    }
+    let page = main_page(&command, &names, &version).expect("memory can be written");
+    pages.insert(format!("identmap.{SECTION}"), page);
+    pages
+}
+
+fn main_page(command: &clap::Command, names: &[String], version: &str) -> io::Result<Vec<u8>> {
+    let man = page(command, version);
+    let mut out = Vec::new();
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    synopsis(command).to_writer(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    man.render_subcommands_section(&mut out)?;
+    notation(command).to_writer(&mut out)?;
+    exit_status().to_writer(&mut out)?;
+    environment().to_writer(&mut out)?;
+    files().to_writer(&mut out)?;
+    examples(MAIN_EXAMPLES).to_writer(&mut out)?;
+    let pages: Vec<String> = names.iter().map(|name| format!("identmap-{name}")).collect();
+    see_also(&pages).to_writer(&mut out)?;
+    Ok(out)
+}
+
+fn subcommand_page(command: &clap::Command, version: &str) -> io::Result<Vec<u8>> {
+    let man = page(command, version);
+    let mut out = Vec::new();
+    man.render_title(&mut out)?;
+    man.render_name_section(&mut out)?;
+    synopsis(command).to_writer(&mut out)?;
+    man.render_description_section(&mut out)?;
+    man.render_options_section(&mut out)?;
+    exit_status().to_writer(&mut out)?;
+    if let Some((_, list)) = EXAMPLES.iter().find(|(name, _)| *name == command.get_name()) {
+        examples(list).to_writer(&mut out)?;
+    }
+    see_also(&["identmap".to_owned()]).to_writer(&mut out)?;
+    Ok(out)
+}
+
+fn page(command: &clap::Command, version: &str) -> Man {
+    // No date: the same sources give the same bytes.
+    Man::new(command.clone())
+        .section(SECTION)
+        .source(format!("identmap {version}"))
+        .manual("System Administration")
+}
+
+/// The usage line, not every option once more: they are listed below it.
+fn synopsis(command: &clap::Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim();
+    let name = command.get_bin_name().unwrap_or_else(|| command.get_name());
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]);
+    let rest = usage.strip_prefix(name).unwrap_or(usage);
+    roff.text([bold(name), roman(rest)]);
+    roff
+}
+
+/// What `--help` says after the options: how a source and a range are written.
+fn notation(command: &clap::Command) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["NOTATION"]);
+    let text = command.get_after_long_help().map(ToString::to_string).unwrap_or_default();
+    for paragraph in text.split("\n\n").filter(|p| !p.starts_with("Exit status")) {
+        roff.control("PP", []);
+        roff.text([roman(paragraph.split_whitespace().collect::<Vec<_>>().join(" "))]);
+    }
+    roff
+}
+
+fn exit_status() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in [
+        ("0", "Safe: nothing was found, or nothing at or above the level of --fail-on."),
+        ("1", "A problem was found."),
+        ("2", "Usage, or input that cannot be read."),
+        ("3", "Cannot tell: something needed for a verdict is not known. The output says what."),
+    ] {
+        item(&mut roff, &[bold(status)], meaning);
+    }
+    roff
+}
+
+fn environment() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["ENVIRONMENT"]);
+    item(&mut roff, &[bold("NO_COLOR")], "No colours, unless --color=always is given.");
+    roff
+}
+
+/// What a live run opens, read-only.
+fn files() -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["FILES"]);
+    roff.text([roman("Read when the source is live, as far as the user may; never written:")]);
+    for (file, what) in FILES {
+        item(&mut roff, &[italic(*file)], what);
+    }
+    roff
+}
+
+const FILES: &[(&str, &str)] = &[
+    ("/proc/iomem", "The kernel's resource tree. Its addresses are zero without root."),
+    ("/sys/firmware/memmap", "The memory map as the firmware gave it."),
+    ("/sys/firmware/efi", "Firmware addresses and the EFI runtime map. Root only."),
+    ("/sys/kernel/boot_params", "The boot parameters of the running kernel."),
+    ("/proc/cmdline", "The kernel's command line."),
+    ("/proc/cpuinfo", "What the processor can do, and how many bits an address has."),
+];
+
+const MAIN_EXAMPLES: &[(&str, &str)] = &[
+    ("identmap check", "Is it safe to kexec on this machine?"),
+    ("identmap check dmesg.txt", "The same, of another machine, from its boot log."),
+    (
+        "identmap map --policy exact --request 0x100000-0x7fffffff",
+        "Which pages Linux 6.12 would use to map a range.",
+    ),
+    (
+        "identmap check -q && systemctl kexec || systemctl reboot",
+        "As a gate: the slow way unless the fast one is known to be safe.",
+    ),
+];
+
+/// Examples by subcommand.
+const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
+    (
+        "check",
+        &[
+            ("identmap check", "This machine, any kernel since 5.10 as the next one."),
+            (
+                "dmesg | identmap check - --consumer 6.1.76",
+                "A boot log on standard input; the kernel to be started is 6.1.76.",
+            ),
+            ("identmap check --nogbpages", "What if the running kernel had been booted with it?"),
+            ("identmap check --json", "For a program; the fields are in docs/json.md."),
+        ],
+    ),
+    (
+        "map",
+        &[
+            (
+                "identmap map --request 0x100000-0x7fffffff --request 0xfee00000+4K",
+                "Two ranges, in this order, with the default policy.",
+            ),
+            ("identmap map --policy guarded --forbid 0x80000000+64M --request 1G-2G-1", ""),
+            (
+                "identmap map --requests-file ranges.txt --raw tables.bin --base 0x1000000",
+                "Write the tables as they must lie in memory from 16 MiB on.",
+            ),
+        ],
+    ),
+    (
+        "explain",
+        &[
+            (
+                "identmap explain 0xc7a01000 dmesg.txt",
+                "Would that machine's map hold this address, and by which entries?",
+            ),
+            (
+                "identmap explain 0xfee00000 --request 0xfee00000+4K",
+                "The same, for a map of ranges given by hand.",
+            ),
+        ],
+    ),
+    (
+        "matrix",
+        &[("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table.")],
+    ),
+    (
+        "diff",
+        &[("identmap diff before.txt after.txt", "What a firmware update changed in the map.")],
+    ),
+];
+
+fn examples(list: &[(&str, &str)]) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXAMPLES"]);
+    for (line, what) in list {
+        item(&mut roff, &[bold(*line)], what);
+    }
+    roff
+}
+
+fn see_also(pages: &[String]) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", ["SEE ALSO"]);
+    let mut words: Vec<Inline> = Vec::new();
+    let elsewhere = ["kexec(8)", "lsmem(1)", "dmesg(1)"].map(|page| page.split_once('(').unwrap());
+    let ours = pages.iter().map(|page| (page.as_str(), "8)"));
+    for (name, section) in ours.chain(elsewhere) {
+        if !words.is_empty() {
+            words.push(roman(", "));
+        }
+        words.extend([bold(name), roman(format!("({section}"))]);
+    }
+    roff.text(words);
+    roff
+}
+
+fn item(roff: &mut Roff, head: &[Inline], text: &str) {
+    roff.control("TP", []).text(head.to_vec()).text([roman(text)]);
+}

@@ -1,0 +1,151 @@
+//! The stages of `cargo xtask ci`, in the order they run.
+
+use std::process::Command;
+
+use crate::files::{self, Mode};
+use crate::tools::{self, cargo, run};
+use crate::{completions, man};
+
+/// One check, with a name to call it by.
+pub(crate) struct Stage {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// Whether `--quick` runs it: seconds to a few minutes, no network, no root.
+    pub(crate) quick: bool,
+    pub(crate) run: fn() -> Result<Outcome, String>,
+}
+
+pub(crate) enum Outcome {
+    Passed,
+    /// There is nothing to run, and why.
+    Skipped(&'static str),
+}
+
+pub(crate) const STAGES: &[Stage] = &[
+    Stage {
+        name: "setup",
+        about: "Debian packages the later stages need",
+        quick: false,
+        run: setup,
+    },
+    Stage { name: "fmt", about: "formatting", quick: true, run: fmt },
+    Stage { name: "clippy", about: "lints, all targets and features", quick: true, run: clippy },
+    Stage { name: "test", about: "all tests; no network, no root", quick: true, run: test },
+    Stage {
+        name: "test-features",
+        about: "the core crate with all features",
+        quick: true,
+        run: test_features,
+    },
+    Stage { name: "doc", about: "documentation without warnings", quick: true, run: doc },
+    Stage {
+        name: "pages",
+        about: "committed manual pages and completions are current",
+        quick: true,
+        run: pages,
+    },
+    Stage {
+        name: "no-std",
+        about: "the core crate links without std and alloc",
+        quick: false,
+        run: no_std,
+    },
+    Stage {
+        name: "deny",
+        about: "licences, bans, sources of all dependencies",
+        quick: false,
+        run: deny,
+    },
+    Stage {
+        name: "oracle",
+        about: "against Linux's ident_map.c and other crates",
+        quick: false,
+        run: oracle,
+    },
+    Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
+];
+
+fn setup() -> Result<Outcome, String> {
+    // (program, package): the oracle compiles ident_map.c and unpacks kernel sources.
+    const NEEDED: [(&str, &str); 5] =
+        [("gcc", "gcc"), ("xz", "xz-utils"), ("tar", "tar"), ("awk", "mawk"), ("dpkg-deb", "dpkg")];
+    let missing: Vec<&str> = NEEDED
+        .into_iter()
+        .filter(|(program, _)| !tools::has_program(program))
+        .map(|(_, package)| package)
+        .collect();
+    if missing.is_empty() {
+        println!("    nothing is missing");
+    } else {
+        tools::apt_install(&missing)?;
+    }
+    passed(Ok(()))
+}
+
+fn fmt() -> Result<Outcome, String> {
+    passed(run(&mut cargo(["fmt", "--all", "--check"])))
+}
+
+fn clippy() -> Result<Outcome, String> {
+    let mut command = cargo([
+        "clippy",
+        "--locked",
+        "--keep-going",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+    ]);
+    passed(run(command.args(["--", "-D", "warnings"])))
+}
+
+fn test() -> Result<Outcome, String> {
+    passed(run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"])))
+}
+
+fn test_features() -> Result<Outcome, String> {
+    passed(run(&mut cargo(["test", "--locked", "--package", "identmap", "--all-features"])))
+}
+
+fn doc() -> Result<Outcome, String> {
+    let mut command = cargo(["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
+    passed(run(command.env("RUSTDOCFLAGS", "-D warnings")))
+}
+
+fn pages() -> Result<Outcome, String> {
+    let mode = Mode { check: true };
+    let man = files::settle(&man::pages(), "docs/man", mode);
+    let completions = files::settle(&completions::scripts(), "docs/completions", mode);
+    passed(man.and(completions))
+}
+
+fn no_std() -> Result<Outcome, String> {
+    if !tools::root().join("crates/nostd-check").is_dir() {
+        return Ok(Outcome::Skipped("crates/nostd-check is not there"));
+    }
+    passed(run(&mut cargo(["build", "--locked", "--package", "nostd-check"])))
+}
+
+fn deny() -> Result<Outcome, String> {
+    let program = tools::cargo_deny()?;
+    println!("    not checked: advisories, whose database is not in a package registry");
+    let mut command = Command::new(program);
+    command.current_dir(tools::root()).args(["--all-features", "check", "--hide-inclusion-graph"]);
+    passed(run(command.args(["licenses", "bans", "sources"])))
+}
+
+fn oracle() -> Result<Outcome, String> {
+    let oracle = ["run", "--locked", "--release", "--package", "identmap-oracle", "--"];
+    run(cargo(oracle).args(["linux", "--sequences", "1000000"]))?;
+    passed(run(cargo(oracle).arg("crates")))
+}
+
+fn lab() -> Result<Outcome, String> {
+    if !tools::root().join("lab/Cargo.toml").is_file() {
+        return Ok(Outcome::Skipped("lab/ is not there"));
+    }
+    passed(run(Command::new("lab/run.sh").current_dir(tools::root())))
+}
+
+fn passed(result: Result<(), String>) -> Result<Outcome, String> {
+    result.map(|()| Outcome::Passed)
+}
