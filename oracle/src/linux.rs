@@ -182,7 +182,8 @@ impl Worker<'_> {
             let picture = &mut answer.pictures[index];
             answer.errors[index] = ours.picture(sequence, self.behaviour, way, picture).err();
         }
-        answer.model = number.is_multiple_of(MODEL_EVERY).then(|| {
+        let ask = number.is_multiple_of(MODEL_EVERY) || self.options.only.is_some();
+        answer.model = ask.then(|| {
             let mut picture = Picture::default();
             model::picture(sequence, self.behaviour, &mut picture);
             picture
@@ -263,11 +264,12 @@ impl Worker<'_> {
         }
         // Once more: `theirs` shall be the picture of what is shown.
         self.one(shim, ours, &small, &mut theirs)?;
+        let text = text.unwrap_or_else(|| "it did not differ when it was run again".into());
         let text = format!(
-            "--- {}, sequence {number} of seed {}: {}\n{}",
+            "// {}, sequence {number} of seed {}: {}\n{}",
             self.source.package,
             self.options.seed,
-            text.unwrap_or_else(|| "it did not differ when it was run again".into()),
+            text.replace('\n', "\n// "),
             paste::test(&small, self.behaviour, &self.source.package, &theirs),
         );
         if let Ok(mut shown) = self.shown.lock()

@@ -1,6 +1,8 @@
 //! Compares identmap with others who build page tables: Linux's own `ident_map.c`, and other crates.
 //! `README.md` beside this crate tells how to run it and what was measured.
 
+mod adapters;
+mod crates;
 mod linux;
 mod model;
 mod ours;
@@ -89,6 +91,7 @@ fn run() -> Result<u64, String> {
     }
     match command.as_str() {
         "linux" => linux::compare(&options),
+        "crates" => crates::compare(&options),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(0)

@@ -16,7 +16,7 @@ const PS: u64 = 1 << 7;
 /// What one entry of a PDPT holds.
 enum Slot {
     Leaf,
-    Frames([bool; 512]),
+    Frames(Box<[bool; 512]>),
 }
 
 /// The tables that Linux would build for this sequence.
@@ -42,11 +42,11 @@ fn touch(
     first: u64,
     last: u64,
 ) {
-    let whole = first % GIB == 0 && last % GIB == GIB - 1;
+    let whole = first.is_multiple_of(GIB) && last % GIB == GIB - 1;
     let wants_leaf = gbpages && (whole || policy == LinuxPolicy::RoundOut);
-    let slot = slots
-        .entry(first / GIB)
-        .or_insert_with(|| if wants_leaf { Slot::Leaf } else { Slot::Frames([false; 512]) });
+    let slot = slots.entry(first / GIB).or_insert_with(|| {
+        if wants_leaf { Slot::Leaf } else { Slot::Frames(Box::new([false; 512])) }
+    });
     if let Slot::Frames(frames) = slot {
         for frame in first % GIB / FRAME..=last % GIB / FRAME {
             frames[frame as usize] = true;

@@ -116,11 +116,11 @@ struct Builder<'r> {
 
 impl<'r> Builder<'r> {
     fn new(rng: &'r mut Rng, offset: u64, limit: u64, gbpages: bool) -> Builder<'r> {
-        let anchors = (0..rng.below(3) + 1).map(|_| anchor(rng, offset, limit)).collect();
+        let anchors = (0..=rng.below(3)).map(|_| anchor(rng, offset, limit)).collect();
         let budget = match gbpages {
-            true if rng.one_in(128) => 4096,
+            true if rng.one_in(64) => 4096,
             true => 48,
-            false if rng.one_in(256) => 600,
+            false if rng.one_in(128) => 600,
             false => 12,
         };
         Builder { rng, limit, anchors, budget }
@@ -168,7 +168,8 @@ impl<'r> Builder<'r> {
 
     fn around_an_anchor(&mut self) -> (u64, u64) {
         let anchor = *self.rng.pick(&self.anchors);
-        match self.rng.below(6) {
+        let kind = if self.budget > 100 && self.rng.one_in(3) { 5 } else { self.rng.below(6) };
+        match kind {
             0 | 1 => {
                 let start = self.near(anchor);
                 (start, start.saturating_add(self.length()))
@@ -192,9 +193,13 @@ impl<'r> Builder<'r> {
                     _ => (start, end),
                 }
             }
+            // As much as the budget allows, or a part of it.
             _ => {
                 let start = self.near(anchor);
-                (start, start.saturating_add(self.rng.log_below(8 * TIB) + 1))
+                let length = self.budget * GIB - self.small();
+                let length =
+                    if self.rng.one_in(2) { self.rng.log_below(length) + 1 } else { length };
+                (start, start.saturating_add(length))
             }
         }
     }
@@ -340,7 +345,7 @@ mod tests {
     fn sequences_reach_every_corner() {
         let mut seen = std::collections::BTreeMap::<&str, u32>::new();
         let mut note = |what, is: bool| *seen.entry(what).or_default() += u32::from(is);
-        for number in 0..20_000 {
+        for number in 0..60_000 {
             let s = Sequence::generate(1, number, Reach::BelowLastFrame);
             let virt = |phys: u64| phys.wrapping_add(s.offset);
             let ends = |r: &PhysRange| (virt(r.start().get()), virt(r.last().get()));
@@ -361,6 +366,10 @@ mod tests {
             note("one byte", any(&|r| r.len() == 1));
             note("a whole GiB", any(&|r| r.len() == GIB && r.start().get() % GIB == 0));
             note("TiBs", any(&|r| r.len() > 2 * TIB));
+            note("TiBs, unaligned", any(&|r| r.len() > 2 * TIB && r.start().get() % FRAME != 0));
+            note("hundreds of PDs", !s.gbpages && any(&|r| r.len() > 300 * GIB));
+            note("full after partial", pairs(&|a, b| b.len() % GIB == 0 && b.covers(*a) && a != b));
+            note("partial after full", pairs(&|a, b| a.len() % GIB == 0 && a.covers(*b) && a != b));
             note("inside one frame", any(&|r| r.len() < FRAME && r.start().get() % FRAME != 0));
             note("over 1 GiB", any(&|r| ends(r).0 / GIB != ends(r).1 / GIB));
             note("over 512 GiB", any(&|r| ends(r).0 >> 39 != ends(r).1 >> 39));
@@ -373,7 +382,7 @@ mod tests {
             note("byte 0", any(&|r| r.start().get() == 0));
         }
         for (what, times) in seen {
-            assert!(times >= 20, "{what}: {times} of 20,000");
+            assert!(times >= 20, "{what}: {times} of 60,000");
         }
     }
 }

@@ -66,6 +66,29 @@ pub struct MapInput<'a> {
     pub ram: &'a [PhysRange],
 }
 
+impl MapInput<'_> {
+    /// Plans the map and hands the plan over: to be built, or looked at.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn with_plan<T>(&self, use_plan: impl FnOnce(&Plan<'_>) -> T) -> Result<T, PlanError> {
+        let slack = match self.slack {
+            SlackKind::None => Slack::None,
+            SlackKind::Ram => Slack::Ram(self.ram),
+            SlackKind::Any => Slack::Any,
+        };
+        let policy = match self.policy {
+            PolicyKind::RoundOut => Policy::RoundOut,
+            PolicyKind::Exact => Policy::Exact,
+            PolicyKind::ExactOnUv => Policy::ExactOnUv { uv: self.uv },
+            PolicyKind::Guarded => Policy::Guarded(Guard { forbidden: self.forbidden, slack }),
+        };
+        let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, self.requests.len())];
+        let plan = Plan::new(&self.config, &policy, self.requests, &mut slots)?;
+        Ok(use_plan(&plan))
+    }
+}
+
 /// A planned map: its runs, and the ranges they cover.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Coverage {
@@ -89,27 +112,16 @@ impl Coverage {
     /// # Errors
     /// As [`Plan::new`].
     pub fn plan(input: &MapInput<'_>) -> Result<Coverage, PlanError> {
-        let slack = match input.slack {
-            SlackKind::None => Slack::None,
-            SlackKind::Ram => Slack::Ram(input.ram),
-            SlackKind::Any => Slack::Any,
-        };
-        let policy = match input.policy {
-            PolicyKind::RoundOut => Policy::RoundOut,
-            PolicyKind::Exact => Policy::Exact,
-            PolicyKind::ExactOnUv => Policy::ExactOnUv { uv: input.uv },
-            PolicyKind::Guarded => Policy::Guarded(Guard { forbidden: input.forbidden, slack }),
-        };
-        let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, input.requests.len())];
-        let plan = Plan::new(&input.config, &policy, input.requests, &mut slots)?;
-        let runs: Vec<Run> = plan.runs().collect();
-        Ok(Coverage {
-            policy: input.policy,
-            config: input.config,
-            tables: plan.tables(),
-            requested: ranges::normalise(input.requests.to_vec()),
-            mapped: ranges::normalise(runs.iter().map(|run| run.range()).collect()),
-            runs,
+        input.with_plan(|plan| {
+            let runs: Vec<Run> = plan.runs().collect();
+            Coverage {
+                policy: input.policy,
+                config: input.config,
+                tables: plan.tables(),
+                requested: ranges::normalise(input.requests.to_vec()),
+                mapped: ranges::normalise(runs.iter().map(|run| run.range()).collect()),
+                runs,
+            }
         })
     }
 

@@ -3,5 +3,33 @@
 //! the same description of the command line.
 
 mod args;
+mod commands;
+mod live;
+mod output;
+mod source;
+
+use std::process::ExitCode;
+
+use clap::Parser;
 
 pub use args::command;
+use args::{Cli, Command};
+use output::Status;
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Check(args) => commands::check::run(args, &cli.output),
+        Command::Map(args) => commands::map::run(args, &cli.output),
+        Command::Explain(args) => commands::explain::run(args, &cli.output),
+        Command::Matrix(args) => commands::matrix::run(args, &cli.output),
+        Command::Diff(args) => commands::diff::run(args, &cli.output),
+    };
+    let status = result.unwrap_or_else(|error| {
+        eprintln!("identmap: {error}");
+        Status::Unusable
+    });
+    status.into()
+}

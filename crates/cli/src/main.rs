@@ -1,3 +1,7 @@
 //! Will this machine survive kexec?
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    identmap_cli::run()
+}

@@ -172,7 +172,7 @@ pub struct Config {
     /// Added to a physical address to give the virtual one, modulo 2^64; 0 for an identity map.
     /// A multiple of the largest leaf allowed.
     pub offset: u64,
-    /// Bits of a physical address (CPUID `0x80000008`.EAX[7:0]).
+    /// Bits of a physical address (`CPUID.80000008H:EAX[7:0]`).
     pub maxphyaddr: u8,
 }
 
@@ -301,6 +301,11 @@ impl Config {
             && self.levels.is_canonical(last)
             && first.get() <= last.get()
             && first.get() >> 63 == last.get() >> 63
+    }
+
+    /// Whether a mappable range has its virtual addresses in the upper half.
+    pub(crate) const fn upper_half(&self, range: PhysRange) -> bool {
+        self.virt(range.start()).get() >> 63 == 1
     }
 }
 

@@ -6,6 +6,8 @@ mod addr;
 mod build;
 mod config;
 mod entry;
+#[cfg(feature = "x86_64")]
+mod interop;
 mod leaves;
 mod memory;
 mod plan;
@@ -18,6 +20,8 @@ pub use addr::{PHYS_LIMIT, PageSize, PhysAddr, PhysRange, RangeError, VirtAddr};
 pub use build::{BuildError, Built};
 pub use config::{Config, ConfigError, Level, Levels, Paging};
 pub use entry::{Entry, Flags};
+#[cfg(feature = "x86_64")]
+pub use interop::InteropError;
 pub use leaves::{Found, LeafRun, Leaves, Seen};
 pub use memory::{Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
 pub use plan::{Plan, PlanError, Run, Runs, TableCount};

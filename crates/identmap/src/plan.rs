@@ -134,6 +134,11 @@ impl<'s> Plan<'s> {
             if !config.is_mappable(request) {
                 return Err(PlanError::NotCanonical { request, index });
             }
+            // In one half, virtual addresses ascend with the physical ones.
+            let first = requests[0];
+            if config.upper_half(request) != config.upper_half(first) {
+                return Err(PlanError::BothHalves { request, index, first });
+            }
         }
         let needed = policy.slots_needed(requests.len());
         if slots.len() < needed {
@@ -284,6 +289,16 @@ pub enum PlanError {
         /// Its place in the list, from 0.
         index: usize,
     },
+    /// With this offset two requests lie in different halves of the virtual addresses. Each can be
+    /// mapped; one plan cannot hold both, since its runs ascend in both kinds of address.
+    BothHalves {
+        /// The first request in the other half than `first`.
+        request: PhysRange,
+        /// Its place in the list, from 0.
+        index: usize,
+        /// Request 0.
+        first: PhysRange,
+    },
     /// A request and a forbidden range share a byte, or a 4 KiB page that no leaf can divide.
     Conflict {
         /// The request.
@@ -329,6 +344,10 @@ impl fmt::Display for PlanError {
             PlanError::NotCanonical { request, index } => {
                 write!(f, "request {index} ({request}) has no canonical virtual address")
             }
+            PlanError::BothHalves { request, index, first } => write!(
+                f,
+                "request {index} ({request}) and request 0 ({first}) have virtual addresses in different halves"
+            ),
             PlanError::Conflict { request, index, forbidden, page } => {
                 write!(f, "request {index} ({request}) meets forbidden range {forbidden}")?;
                 if request.intersects(*forbidden) {

@@ -281,7 +281,7 @@ impl World<'_> {
         self.check_runs(&plan, slack, gbpages);
         let tables = self.least_tables(&self.geometry.root, slack, gbpages);
         assert_eq!(Some(plan.tables().total()), tables, "{self} {slack:?} {gbpages}\n{plan}");
-        if self.code % 61 == 0 {
+        if self.code.is_multiple_of(61) {
             let (mut tables, built) = built(&plan);
             let used = tables.len();
             let arena = support::reopened(&mut tables, used);

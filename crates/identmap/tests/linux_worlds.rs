@@ -453,7 +453,9 @@ impl Simulation {
                     Pmd::Empty => {}
                     Pmd::Leaf => push(gib * G1 + index * M2, PageSize::Size2M),
                     Pmd::Table(pages) => {
-                        pages.iter().for_each(|page| push(page * K4, PageSize::Size4K));
+                        for page in pages {
+                            push(page * K4, PageSize::Size4K);
+                        }
                     }
                 }
             }

@@ -4,6 +4,7 @@
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
 
 mod check;
+mod diff;
 mod explain;
 mod hex;
 mod map;
@@ -12,6 +13,7 @@ mod text;
 mod wrap;
 
 pub use check::CheckReport;
+pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
 pub use map::{MapReport, page_name};

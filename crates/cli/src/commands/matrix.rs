@@ -1,0 +1,31 @@
+//! `identmap matrix`.
+
+use identmap_audit::{Candidate, Outcome, matrix};
+use identmap_linux::{KernelVersion, Kind};
+use identmap_report::MatrixReport;
+
+use crate::args::{Matrix, Output};
+use crate::output::{Failure, Status};
+use crate::source;
+
+pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
+    let machine = source::machine(&args.source, &args.facts)?;
+    let candidates = match &args.facts.consumer {
+        None => Candidate::defaults(&machine),
+        Some(release) => {
+            let version = KernelVersion::parse(release, None)
+                .map_err(|error| Failure(format!("--consumer {release}: {error}")))?;
+            vec![Candidate { label: version.to_string(), version, sev: None }]
+        }
+    };
+    let drawn = matrix(&machine, &candidates, Kind::Kexec);
+    let report = MatrixReport::new(&machine.source, &drawn);
+    output.print(&report, |style| report.text(style))?;
+    // A table of what would be is no verdict; only one that says nothing at all is reported.
+    let tells = [Outcome::Ok, Outcome::Luck, Outcome::Fail, Outcome::Halt];
+    Ok(if tells.into_iter().any(|outcome| report.has(outcome)) {
+        Status::Safe
+    } else {
+        Status::Unknown
+    })
+}

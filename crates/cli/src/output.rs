@@ -1,0 +1,87 @@
+//! What goes to standard output, and the exit status.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use identmap_report::Style;
+use serde::Serialize;
+
+use crate::args::{Output, When};
+
+/// The exit status, as the manual lists it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Status {
+    /// 0.
+    Safe,
+    /// 1: a problem was found.
+    Problem,
+    /// 2: usage, or an input that cannot be read.
+    Unusable,
+    /// 3: cannot tell.
+    Unknown,
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> ExitCode {
+        ExitCode::from(match status {
+            Status::Safe => 0,
+            Status::Problem => 1,
+            Status::Unusable => 2,
+            Status::Unknown => 3,
+        })
+    }
+}
+
+/// Why a command ended without an answer; printed behind `identmap: `, exit status 2.
+#[derive(Debug)]
+pub(crate) struct Failure(pub(crate) String);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Failure {
+    pub(crate) fn new(text: impl fmt::Display) -> Failure {
+        Failure(text.to_string())
+    }
+}
+
+impl Output {
+    /// Prints a report as text or as JSON, or not at all.
+    pub(crate) fn print<R: Serialize>(
+        &self,
+        report: &R,
+        text: impl FnOnce(Style) -> String,
+    ) -> Result<(), Failure> {
+        if self.quiet {
+            return Ok(());
+        }
+        let out = if self.json {
+            let mut json = serde_json::to_string_pretty(report).map_err(Failure::new)?;
+            json.push('\n');
+            json
+        } else {
+            text(self.style())
+        };
+        match io::stdout().lock().write_all(out.as_bytes()) {
+            // `identmap … | head` has what it wants.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|error| Failure(format!("cannot write: {error}"))),
+        }
+    }
+
+    fn style(&self) -> Style {
+        let colour = match self.color {
+            When::Always => true,
+            When::Never => false,
+            When::Auto => {
+                let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                !refused && io::stdout().is_terminal()
+            }
+        };
+        Style { colour, bytes: self.bytes }
+    }
+}

@@ -1,0 +1,109 @@
+//! SOURCE: live, a file, standard input, or a sample; and the facts given on the command line.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use identmap_linux::{Consumer, KernelVersion, Producer};
+use identmap_machine::parse::{self, MAX_INPUT};
+use identmap_machine::{ConfigTable, Machine, Uv, sample, samples};
+
+use crate::args::Facts;
+use crate::live;
+use crate::output::Failure;
+
+/// Reads a machine, and adds what the command line knows better.
+pub(crate) fn machine(source: &str, facts: &Facts) -> Result<Machine, Failure> {
+    let mut machine = read(source)?;
+    apply(&mut machine, facts)?;
+    Ok(machine)
+}
+
+fn read(source: &str) -> Result<Machine, Failure> {
+    if source == "live" {
+        return Ok(live::machine());
+    }
+    if let Some(name) = source.strip_prefix("sample:") {
+        let Some(sample) = sample(name) else {
+            let list: Vec<String> = samples()
+                .iter()
+                .map(|sample| format!("  sample:{:<18} {}", sample.name, sample.summary))
+                .collect();
+            let what = if name.is_empty() { "name a sample".to_owned() } else { format!("there is no sample {name:?}") };
+            return Err(Failure(format!("{what}; there are\n{}", list.join("\n"))));
+        };
+        return parse::machine(source, sample.bytes).map_err(Failure::new);
+    }
+    let (name, bytes) = bytes(source)?;
+    parse::machine(&name, &bytes).map_err(Failure::new)
+}
+
+/// The content of a file, or of standard input for `-`; at most what the parsers take, and one byte.
+pub(crate) fn bytes(source: &str) -> Result<(String, Vec<u8>), Failure> {
+    let limit = MAX_INPUT as u64 + 1;
+    let mut bytes = Vec::new();
+    if source == "-" {
+        let read = io::stdin().lock().take(limit).read_to_end(&mut bytes);
+        read.map_err(|error| Failure(format!("standard input: {error}")))?;
+        return Ok(("standard input".to_owned(), bytes));
+    }
+    let read = File::open(source).and_then(|file| file.take(limit).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok((source.to_owned(), bytes)),
+        Err(error) => {
+            let hint = if error.kind() == io::ErrorKind::NotFound {
+                "; SOURCE is live, a file, - or sample:NAME"
+            } else {
+                ""
+            };
+            Err(Failure(format!("{source}: {error}{hint}")))
+        }
+    }
+}
+
+fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure> {
+    if facts.nogbpages {
+        machine.nogbpages = Some(true);
+        machine.direct_gbpages = Some(false);
+    }
+    if let Some(uv) = &facts.uv {
+        machine.uv = Some(if uv == "on" { Uv::Hubbed } else { Uv::No });
+    }
+    if let Some(sev) = &facts.sev {
+        machine.cpu.sev = Some(sev == "on");
+    }
+    if let Some(address) = facts.system_table {
+        machine.efi.system_table = Some(address);
+        machine.efi.booted = Some(true);
+    }
+    if let Some(range) = facts.config_table {
+        // An address alone is a range of one byte: where it begins is known, not how long it is.
+        let entries = (range.len() > 1).then(|| range.len().div_ceil(24));
+        machine.efi.config_table = Some(ConfigTable { address: range.start(), entries });
+        machine.efi.booted = Some(true);
+    }
+    if let Some(release) = &facts.producer {
+        KernelVersion::parse(release, None)
+            .map_err(|error| Failure(format!("--producer {release}: {error}")))?;
+        machine.kernel = Some(release.clone());
+        machine.kernel_banner = None;
+    }
+    Ok(())
+}
+
+/// The kernel that is left, by the machine's own word.
+pub(crate) fn producer(machine: &Machine) -> Producer {
+    // A release that cannot be read is not known; the machine's own text is not the user's fault.
+    Producer::of(KernelVersion::of(machine).and_then(Result::ok))
+}
+
+/// The kernel that is entered.
+pub(crate) fn consumer(facts: &Facts) -> Result<Consumer, Failure> {
+    let version = match &facts.consumer {
+        None => None,
+        Some(release) => Some(
+            KernelVersion::parse(release, None)
+                .map_err(|error| Failure(format!("--consumer {release}: {error}")))?,
+        ),
+    };
+    Ok(Consumer { version, ..Consumer::default() })
+}
