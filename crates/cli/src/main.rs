@@ -1,2 +1,3 @@
-//! crates/cli
+//! Will this machine survive kexec?
+
 fn main() {}

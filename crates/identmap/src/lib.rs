@@ -1,6 +1,26 @@
-//! Build, plan, walk and explain x86-64 identity maps.
+#![doc = include_str!("../README.md")]
 #![cfg_attr(not(test), no_std)]
 
+mod add;
 mod addr;
+mod build;
+mod config;
+mod entry;
+mod leaves;
+mod memory;
+mod plan;
+mod policy;
+mod slots;
+mod walk;
 
+pub use add::{AddError, Added, add, empty_root};
 pub use addr::{PHYS_LIMIT, PageSize, PhysAddr, PhysRange, RangeError, VirtAddr};
+pub use build::{BuildError, Built};
+pub use config::{Config, ConfigError, Level, Levels, Paging};
+pub use entry::{Entry, Flags};
+pub use leaves::{Found, LeafRun, Leaves, Seen};
+pub use memory::{Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
+pub use plan::{Plan, PlanError, Run, Runs, TableCount};
+pub use policy::{Guard, Policy, Slack};
+pub use slots::Slot;
+pub use walk::{Decoded, Rights, Step, Walk, WalkEnd, walk};

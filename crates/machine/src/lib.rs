@@ -3,8 +3,22 @@
 //!
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
+mod diff;
+mod hazard;
 mod layout;
+mod lint;
 mod model;
+pub mod parse;
+mod range_text;
+pub mod ranges;
+#[cfg(test)]
+mod testing;
+mod views;
 
+pub use diff::{Diff, FactChange, MapDiff, MapRow, TypeChange, diff, diff_maps};
+pub use hazard::{Certainty, Hazard, RULES, Rule, Severity, Undecided, hazards, undecided};
 pub use layout::{Layout, LayoutOrigin, Region};
+pub use lint::{LINT_IDS, Lint, lint};
 pub use model::*;
+pub use range_text::{TextError, parse_address, parse_number, parse_range};
+pub use views::{Source, e820_of_efi};

@@ -173,6 +173,12 @@ pub struct Efi {
     pub system_table: Option<PhysAddr>,
     /// The configuration-table array.
     pub config_table: Option<ConfigTable>,
+    /// The memory map as firmware's loader left it in memory (`boot_params.efi_info`).
+    pub memmap: Option<PhysRange>,
+    /// The firmware vendor's string.
+    pub fw_vendor: Option<PhysAddr>,
+    /// The runtime services table.
+    pub runtime: Option<PhysAddr>,
     /// The tables it points to.
     pub tables: Vec<EfiTable>,
     /// The firmware's memory map.
@@ -299,10 +305,20 @@ pub struct Machine {
     pub nogbpages: Option<bool>,
     /// Crash-kernel reservations.
     pub crash_kernels: Vec<CrashKernel>,
-    /// Ranges of the setup_data chain.
+    /// Ranges of the `setup_data` chain.
     pub setup_data: Vec<PhysRange>,
     /// ACPI tables.
     pub acpi_tables: Vec<AcpiTable>,
+    /// Where the ACPI root pointer lies.
+    pub rsdp: Option<PhysAddr>,
+    /// The initial ramdisk, as the boot loader placed it (`RAMDISK: [mem …]`).
+    pub ramdisk: Option<PhysRange>,
+    /// The MP floating pointer structure (`found SMP MP-table`).
+    pub mp_table: Option<PhysRange>,
+    /// Whether an image is loaded for `kexec -e` (`/sys/kernel/kexec_loaded`).
+    pub kexec_loaded: Option<bool>,
+    /// Whether a crash image is loaded (`/sys/kernel/kexec_crash_loaded`).
+    pub kexec_crash_loaded: Option<bool>,
     /// AMD's RMP table (`SEV-SNP: RMP table physical range`).
     pub rmp: Option<PhysRange>,
     /// Segments of an image, where the text shows them.

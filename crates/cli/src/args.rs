@@ -1,0 +1,281 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use identmap::{Levels, PhysAddr, PhysRange};
+use identmap_audit::{PolicyKind, SlackKind};
+use identmap_machine::{parse_address, parse_range};
+
+/// Will this machine survive kexec?
+///
+/// kexec jumps from one kernel into the next through an identity map. identmap plans
+/// that map under Linux's rules and under a better one, and says before the jump what
+/// the next kernel needs and would not find, what is mapped by luck, and what must
+/// never be mapped.
+#[derive(Parser, Debug)]
+#[command(name = "identmap", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+const AFTER_HELP: &str = "\
+SOURCE is `live` (this machine), a file, `-` for standard input, or `sample:NAME`
+(`sample:` lists them). A file may hold a boot log (dmesg), /proc/iomem, `kexec -d`
+output or a dump of /sys/firmware/memmap: recognised by content, quoting and
+timestamps allowed.
+
+Ranges are written 0xSTART-0xLAST (inclusive, as dmesg prints them) or START+SIZE;
+numbers take K, M, G, T.
+
+Exit status: 0 safe, 1 a problem was found, 2 usage or unreadable input, 3 cannot tell.";
+
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Output {
+    /// Print JSON
+    #[arg(short = 'J', long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print nothing; the exit status tells
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Print sizes in bytes
+    #[arg(short, long, global = true)]
+    pub(crate) bytes: bool,
+
+    /// When to use colours; NO_COLOR is honoured
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub(crate) color: When,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Say whether the jump is safe: the go/no-go before kexec
+    Check(Check),
+    /// Plan an identity map from ranges, or from a machine
+    Map(Map),
+    /// Say whether an address is mapped, level by level, and why
+    Explain(Explain),
+    /// Compare policies, nogbpages and consumers: the small OK/FAIL table
+    Matrix(Matrix),
+    /// Say what differs between two machines, firmwares or boots
+    Diff(Diff),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The machine: live, FILE, -, or sample:NAME
+    #[arg(default_value = "live")]
+    pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+
+    /// Check the crash kernel's image (kexec -p) instead
+    #[arg(short = 'p', long = "panic")]
+    pub(crate) crash: bool,
+
+    /// From which severity on the exit status is 1 (3 for what cannot be told)
+    #[arg(long, value_name = "LEVEL", default_value = "error")]
+    pub(crate) fail_on: FailOn,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailOn {
+    Error,
+    Warning,
+    Info,
+    Never,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Map {
+    /// The machine whose requests to plan, unless --request is given [default: live]
+    pub(crate) source: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+
+    /// Write the tables to FILE
+    #[arg(long, value_name = "FILE", requires = "base")]
+    pub(crate) raw: Option<PathBuf>,
+
+    /// Physical address of the first table in FILE (the root; what CR3 shall hold)
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) base: Option<PhysAddr>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The physical address
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(crate) address: PhysAddr,
+
+    /// The machine whose requests to plan, unless --request is given [default: live]
+    pub(crate) source: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Matrix {
+    /// The machine: live, FILE, -, or sample:NAME
+    #[arg(default_value = "live")]
+    pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// One machine: live, FILE, -, or sample:NAME
+    pub(crate) a: String,
+    /// The other; without it, the memory maps of the one against each other
+    pub(crate) b: Option<String>,
+}
+
+/// The command line as clap describes it: for help, man page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+/// What decides a map.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "The map")]
+pub(crate) struct PlanArgs {
+    /// Map this range (repeatable, order kept)
+    #[arg(long, value_name = "RANGE", value_parser = range)]
+    pub(crate) request: Vec<PhysRange>,
+
+    /// Read requests from FILE, one range a line, # comments (- for standard input)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) requests_file: Option<String>,
+
+    /// Never reach a byte of this range (repeatable)
+    #[arg(long, value_name = "RANGE", value_parser = range)]
+    pub(crate) forbid: Vec<PhysRange>,
+
+    /// The rule that picks leaf sizes [default: the producer's, or exact]
+    #[arg(long, value_parser = policies())]
+    pub(crate) policy: Option<String>,
+
+    /// How far guarded may reach beyond the requests
+    #[arg(long, value_parser = ["none", "ram", "any"])]
+    pub(crate) slack: Option<String>,
+
+    /// Paging levels [default: what the machine uses, or 4]
+    #[arg(long, value_parser = ["4", "5"])]
+    pub(crate) levels: Option<String>,
+
+    /// Whether 1G leaves may be used [default: what the machine does, or on]
+    #[arg(long, value_parser = ["on", "off"])]
+    pub(crate) gbpages: Option<String>,
+
+    /// Bits of a physical address (MAXPHYADDR) [default: the machine's, or 52]
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(32..=52))]
+    pub(crate) maxphyaddr: Option<u8>,
+}
+
+/// What the machine's texts may not tell, or what to suppose instead.
+#[derive(Args, Debug, Clone, Default)]
+#[command(next_help_heading = "Facts to add or to suppose")]
+pub(crate) struct Facts {
+    /// The kernel you kexec from, as uname -r prints it
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) producer: Option<String>,
+
+    /// The kernel you kexec to [default: any kernel since 5.10]
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) consumer: Option<String>,
+
+    /// Suppose nogbpages on the producer's command line
+    #[arg(long)]
+    pub(crate) nogbpages: bool,
+
+    /// Whether this is an HPE UV system
+    #[arg(long, value_parser = ["on", "off"])]
+    pub(crate) uv: Option<String>,
+
+    /// Whether CPUID 0x8000001F.EAX[1] (SEV) is set
+    #[arg(long, value_parser = ["on", "off"])]
+    pub(crate) sev: Option<String>,
+
+    /// Where the EFI system table lies
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) system_table: Option<PhysAddr>,
+
+    /// Where the EFI configuration-table array lies (ADDR, or a range)
+    #[arg(long, value_name = "RANGE", value_parser = range)]
+    pub(crate) config_table: Option<PhysRange>,
+}
+
+impl PlanArgs {
+    /// Whether requests are given here, so that no machine is needed.
+    pub(crate) fn has_requests(&self) -> bool {
+        !self.request.is_empty() || self.requests_file.is_some()
+    }
+
+    pub(crate) fn policy(&self) -> Option<PolicyKind> {
+        let name = self.policy.as_deref()?;
+        PolicyKind::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
+    pub(crate) fn slack(&self) -> Option<SlackKind> {
+        match self.slack.as_deref()? {
+            "none" => Some(SlackKind::None),
+            "ram" => Some(SlackKind::Ram),
+            _ => Some(SlackKind::Any),
+        }
+    }
+
+    pub(crate) fn levels(&self) -> Option<Levels> {
+        self.levels.as_deref().map(|text| if text == "5" { Levels::Five } else { Levels::Four })
+    }
+
+    pub(crate) fn gbpages(&self) -> Option<bool> {
+        self.gbpages.as_deref().map(|text| text == "on")
+    }
+}
+
+fn policies() -> [&'static str; 4] {
+    PolicyKind::ALL.map(PolicyKind::name)
+}
+
+fn range(text: &str) -> Result<PhysRange, String> {
+    parse_range(text).map_err(|e| e.to_string())
+}
+
+fn address(text: &str) -> Result<PhysAddr, String> {
+    parse_address(text).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}

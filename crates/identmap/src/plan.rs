@@ -1,0 +1,347 @@
+//! The plan: what would be mapped, known before anything is built.
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use crate::addr::{PageSize, PhysAddr, PhysRange};
+use crate::config::{Config, ConfigError, Level};
+use crate::policy::Policy;
+use crate::slots::Slot;
+
+/// Equal leaves, one behind the other.
+///
+/// Holding one proves that the range is a whole number of frames of `size`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Run {
+    range: PhysRange,
+    size: PageSize,
+}
+
+impl Run {
+    /// The bytes that the leaves map.
+    #[must_use]
+    pub const fn range(self) -> PhysRange {
+        self.range
+    }
+
+    /// The size of each leaf.
+    #[must_use]
+    pub const fn size(self) -> PageSize {
+        self.size
+    }
+
+    /// How many leaves.
+    #[must_use]
+    pub const fn count(self) -> u64 {
+        self.range.len() >> self.size.shift()
+    }
+
+    fn from_slot(slot: &Slot) -> Option<Run> {
+        let size = match slot.aux {
+            12 => PageSize::Size4K,
+            21 => PageSize::Size2M,
+            _ => PageSize::Size1G,
+        };
+        PhysRange::between(slot.start, slot.end).map(|range| Run { range, size })
+    }
+}
+
+impl fmt::Display for Run {
+    /// `0x…-0x… 2M x 512`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} x {}", self.range, self.size, self.count())
+    }
+}
+
+/// How many tables of each level.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
+pub struct TableCount {
+    by_level: [u64; 5],
+}
+
+impl TableCount {
+    /// Tables of one level.
+    #[must_use]
+    pub const fn of(&self, level: Level) -> u64 {
+        self.by_level[level.number() as usize - 1]
+    }
+
+    /// Tables of all levels, the root included.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.by_level.iter().sum()
+    }
+
+    /// The memory they take: 4 KiB each.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.total() * 4096
+    }
+
+    pub(crate) fn add(&mut self, level: Level, count: u64) {
+        self.by_level[level.number() as usize - 1] += count;
+    }
+}
+
+/// A planned identity map: sorted runs of equal leaves, and the tables they take.
+///
+/// Holding one proves that the configuration is sound, that every request is covered,
+/// that every leaf lies below the address limits of the configuration, and, for
+/// [`Policy::Guarded`], that no leaf touches a forbidden byte. Made from ranges: the cost
+/// grows with the number of ranges, not with the memory mapped.
+///
+/// ```
+/// use identmap::{Config, Levels, PageSize, PhysRange, Plan, Policy, Slot};
+///
+/// let request = PhysRange::from_inclusive(0x1_0000_0000, 0x1_3fff_ffff + 0x20_0000)?;
+/// let mut slots = [Slot::EMPTY; 8];
+/// let config = Config::kexec(Levels::Four, true);
+/// let plan = Plan::new(&config, &Policy::Exact, &[request], &mut slots)?;
+///
+/// let sizes: Vec<_> = plan.runs().map(|run| (run.size(), run.count())).collect();
+/// assert_eq!(sizes, [(PageSize::Size1G, 1), (PageSize::Size2M, 1)]);
+/// assert_eq!(plan.tables().total(), 3); // PML4, PDPT, PD
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'s> {
+    config: Config,
+    policy: &'static str,
+    runs: &'s [Slot],
+    tables: TableCount,
+}
+
+impl<'s> Plan<'s> {
+    /// Plans the map of `requests` (order matters to [`Policy::Exact`]) in the lent `slots`.
+    ///
+    /// Takes `O(n log n)` time for n requests, forbidden and RAM ranges, and no memory but the slots.
+    ///
+    /// # Errors
+    /// [`PlanError`]: the configuration is unsound, a request cannot be mapped or meets a
+    /// forbidden range, or the slots are fewer than [`slots_needed`](Plan::slots_needed).
+    pub fn new(
+        config: &Config,
+        policy: &Policy<'_>,
+        requests: &[PhysRange],
+        slots: &'s mut [Slot],
+    ) -> Result<Plan<'s>, PlanError> {
+        config.check()?;
+        for (index, &request) in requests.iter().enumerate() {
+            let limit = config.phys_limit();
+            if request.end() > limit {
+                return Err(PlanError::PastPhysLimit { request, index, limit });
+            }
+            if !config.is_mappable(request) {
+                return Err(PlanError::NotCanonical { request, index });
+            }
+        }
+        let needed = policy.slots_needed(requests.len());
+        if slots.len() < needed {
+            return Err(PlanError::Slots { needed, given: slots.len() });
+        }
+        let runs = policy.choose(config, requests, slots)?;
+        let tables = count_tables(config, runs);
+        Ok(Plan { config: *config, policy: policy.name(), runs, tables })
+    }
+
+    /// How many slots a plan of this many requests under this policy may need.
+    #[must_use]
+    pub fn slots_needed(policy: &Policy<'_>, requests: usize) -> usize {
+        policy.slots_needed(requests)
+    }
+
+    /// The configuration it was made for.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The name of the policy that chose the leaves.
+    #[must_use]
+    pub const fn policy(&self) -> &'static str {
+        self.policy
+    }
+
+    /// The runs, ascending, disjoint; no two neighbours could be merged.
+    #[must_use]
+    pub fn runs(&self) -> Runs<'s> {
+        Runs { slots: self.runs.iter() }
+    }
+
+    /// The tables that the map takes, exactly.
+    #[must_use]
+    pub const fn tables(&self) -> TableCount {
+        self.tables
+    }
+
+    /// Bytes mapped.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> u64 {
+        self.runs().map(|run| run.range().len()).sum()
+    }
+
+    /// How many leaves of one size.
+    #[must_use]
+    pub fn leaves(&self, size: PageSize) -> u64 {
+        self.runs().filter(|run| run.size() == size).map(Run::count).sum()
+    }
+
+    /// The run that maps `addr`, if any; found by binary search.
+    #[must_use]
+    pub fn at(&self, addr: PhysAddr) -> Option<Run> {
+        let index = self.runs.partition_point(|slot| slot.end <= addr);
+        self.runs.get(index).and_then(Run::from_slot).filter(|run| run.range().contains(addr))
+    }
+
+    /// The first byte of `range` that is not mapped, if any.
+    #[must_use]
+    pub fn first_gap(&self, range: PhysRange) -> Option<PhysAddr> {
+        let mut cursor = range.start();
+        while cursor < range.end() {
+            match self.at(cursor) {
+                Some(run) => cursor = run.range().end(),
+                None => return Some(cursor),
+            }
+        }
+        None
+    }
+}
+
+impl fmt::Display for Plan<'_> {
+    /// One line a run, then the number of tables.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for run in self.runs() {
+            writeln!(f, "{run}")?;
+        }
+        write!(f, "{} tables", self.tables.total())
+    }
+}
+
+/// The runs of a plan, ascending.
+#[derive(Clone, Debug)]
+pub struct Runs<'s> {
+    slots: core::slice::Iter<'s, Slot>,
+}
+
+impl Iterator for Runs<'_> {
+    type Item = Run;
+
+    fn next(&mut self) -> Option<Run> {
+        self.slots.next().and_then(Run::from_slot)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.slots.size_hint()
+    }
+}
+
+impl ExactSizeIterator for Runs<'_> {}
+impl FusedIterator for Runs<'_> {}
+
+/// Counts, level by level, the distinct frames that need a table. Runs ascend, so a
+/// frame shared by two runs is the last of the one and the first of the other.
+fn count_tables(config: &Config, runs: &[Slot]) -> TableCount {
+    let root = config.levels.root();
+    let mut tables = TableCount::default();
+    tables.add(root, 1);
+    let mut last_frame = [None; 5];
+    for run in runs.iter().filter_map(Run::from_slot) {
+        let first = config.linear(run.range().start());
+        let last = config.linear(run.range().last());
+        for level in Level::ALL {
+            if level < Level::holding(run.size()) || level >= root {
+                continue;
+            }
+            let shift = level.entry_shift() + 9;
+            let known = &mut last_frame[level.number() as usize - 1];
+            let shared = u64::from(*known == Some(first >> shift));
+            tables.add(level, (last >> shift) - (first >> shift) + 1 - shared);
+            *known = Some(last >> shift);
+        }
+    }
+    tables
+}
+
+/// Why there is no plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The configuration is unsound.
+    Config(ConfigError),
+    /// A request reaches past what an entry can address.
+    PastPhysLimit {
+        /// The request.
+        request: PhysRange,
+        /// Its place in the list, from 0.
+        index: usize,
+        /// One past the last address that an entry can hold.
+        limit: PhysAddr,
+    },
+    /// A request has no canonical virtual address at this offset with these levels.
+    NotCanonical {
+        /// The request.
+        request: PhysRange,
+        /// Its place in the list, from 0.
+        index: usize,
+    },
+    /// A request and a forbidden range share a byte, or a 4 KiB page that no leaf can divide.
+    Conflict {
+        /// The request.
+        request: PhysRange,
+        /// Its place in the list, from 0.
+        index: usize,
+        /// The forbidden range.
+        forbidden: PhysRange,
+        /// The first page that both touch.
+        page: PhysAddr,
+    },
+    /// Too few slots were lent; nothing was planned.
+    Slots {
+        /// How many it takes at most.
+        needed: usize,
+        /// How many there are.
+        given: usize,
+    },
+}
+
+impl PlanError {
+    /// For places that the slot bounds make unreachable: an error, never a panic.
+    pub(crate) const fn bound_exceeded() -> PlanError {
+        PlanError::Slots { needed: usize::MAX, given: 0 }
+    }
+}
+
+impl From<ConfigError> for PlanError {
+    fn from(error: ConfigError) -> PlanError {
+        PlanError::Config(error)
+    }
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PlanError::Config(error) => error.fmt(f),
+            PlanError::PastPhysLimit { request, index, limit } => write!(
+                f,
+                "request {index} ({request}) reaches past the last address an entry can hold ({:#018x})",
+                limit.get() - 1
+            ),
+            PlanError::NotCanonical { request, index } => {
+                write!(f, "request {index} ({request}) has no canonical virtual address")
+            }
+            PlanError::Conflict { request, index, forbidden, page } => {
+                write!(f, "request {index} ({request}) meets forbidden range {forbidden}")?;
+                if request.intersects(*forbidden) {
+                    Ok(())
+                } else {
+                    write!(f, " in the 4 KiB page at {page}")
+                }
+            }
+            PlanError::Slots { needed, given } => {
+                write!(f, "a plan takes up to {needed} slots; {given} were lent")
+            }
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}

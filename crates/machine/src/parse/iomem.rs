@@ -1,0 +1,210 @@
+//! `/proc/iomem` (`r_show()` in `kernel/resource.c`): two spaces a level, `%08llx-%08llx : name`.
+
+use identmap::{PhysRange, RangeError};
+
+use super::cursor::Cursor;
+use super::error::Bad;
+use crate::model::{IomemEntry, Note};
+
+/// A line as it stands; its depth is found when the listing is complete.
+#[derive(Clone, Debug)]
+struct Raw {
+    start: u64,
+    last: u64,
+    indent: usize,
+    name: String,
+    line: usize,
+}
+
+/// Collects listings. A text may hold several; see [`Listings::finish`].
+#[derive(Default, Debug)]
+pub(super) struct Listings {
+    all: Vec<Vec<Raw>>,
+    /// The last top-level start of the current listing.
+    top: u64,
+    total: usize,
+}
+
+impl Listings {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Whether the line before was one of a listing.
+    pub(super) fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Adds the line if it is one. `within`: the line before was one, so a damaged one is recognised too.
+    ///
+    /// `None`: not such a line.
+    pub(super) fn line(
+        &mut self,
+        text: &str,
+        line: usize,
+        within: bool,
+    ) -> Option<Result<(), Bad>> {
+        let quote = text.len() - text.trim_start_matches(['>', '|', ' ', '\t']).len();
+        let quoting = text[..quote].rfind(['>', '|']).map_or(0, |at| at + 1);
+        let token_end = quote + text[quote..].find([' ', ':', '\t']).unwrap_or(text.len() - quote);
+        let token = &text[quote..token_end];
+        let name = text[token_end..].trim_start().strip_prefix(':')?;
+        let (first, second) = token.split_once('-')?;
+        let hexish = |t: &str| t.len() >= 8 && t.bytes().all(|b| b.is_ascii_hexdigit());
+        let damaged = within && (hexish(first) || hexish(second));
+        if !(damaged || hexish(first) && hexish(second)) {
+            return None;
+        }
+        Some(self.add(text, quote, quote - quoting, name.trim(), line))
+    }
+
+    fn add(
+        &mut self,
+        text: &str,
+        at: usize,
+        indent: usize,
+        name: &str,
+        line: usize,
+    ) -> Result<(), Bad> {
+        let mut c = Cursor::new(text, at);
+        let start = c.address()?;
+        c.expect("-")?;
+        let last = c.address()?;
+        if last < start {
+            let expected = "expected a range whose end is not below its start".to_owned();
+            return Err(Bad { at, len: c.at() - at, expected, ended: false });
+        }
+        let raw = Raw { start, last, indent, name: name.to_owned(), line };
+        if self.begins_new_listing(&raw) {
+            self.all.push(Vec::new());
+        }
+        if let Some(listing) = self.all.last_mut() {
+            if listing.is_empty() || raw.indent <= listing[0].indent {
+                self.top = raw.start;
+            }
+            listing.push(raw);
+            self.total += 1;
+        }
+        Ok(())
+    }
+
+    /// Top-level resources ascend; one that goes back to what was already listed starts the next listing.
+    fn begins_new_listing(&self, raw: &Raw) -> bool {
+        let Some(first) = self.all.last().and_then(|l| l.first()) else { return true };
+        if raw.indent > first.indent || (raw.start, raw.last) == (0, 0) {
+            return false;
+        }
+        let same = |e: &Raw| (e.start, e.last, e.indent) == (raw.start, raw.last, raw.indent);
+        raw.start < self.top
+            && (raw.start <= first.start || self.all.last().is_some_and(|l| l.iter().any(same)))
+    }
+
+    /// The listing to use: the last that is at least half as long as the longest.
+    pub(super) fn finish(mut self, notes: &mut Vec<Note>) -> Vec<IomemEntry> {
+        let longest = self.all.iter().map(Vec::len).max().unwrap_or(0);
+        let Some(chosen) = self.all.iter().rposition(|l| l.len() * 2 >= longest) else {
+            return Vec::new();
+        };
+        let count = self.all.len();
+        let listing = self.all.swap_remove(chosen);
+        let first_line = listing.first().map_or(0, |r| r.line);
+        if count > 1 {
+            let text =
+                format!("{count} listings of /proc/iomem: only number {} is used", chosen + 1);
+            notes.push(Note { line: first_line, text, unreadable: false });
+        }
+        if listing.iter().all(|r| r.start == 0 && r.last == 0) {
+            let text = "/proc/iomem was read without root: all its addresses are zero".to_owned();
+            notes.push(Note { line: first_line, text, unreadable: true });
+            return Vec::new();
+        }
+        with_depths(listing)
+    }
+}
+
+/// Depth by indentation or, where a paste lost it, by containment: siblings never overlap.
+fn with_depths(listing: Vec<Raw>) -> Vec<IomemEntry> {
+    let indented = listing.iter().any(|r| r.indent > listing[0].indent);
+    let mut open: Vec<(usize, PhysRange)> = Vec::new();
+    let mut entries = Vec::with_capacity(listing.len());
+    for raw in listing {
+        let range: Result<PhysRange, RangeError> = PhysRange::from_inclusive(raw.start, raw.last);
+        let Ok(range) = range else { continue };
+        while open.last().is_some_and(|&(indent, parent)| {
+            if indented { indent >= raw.indent } else { !parent.covers(range) }
+        }) {
+            open.pop();
+        }
+        entries.push(IomemEntry { range, depth: open.len(), name: raw.name, line: raw.line });
+        open.push((raw.indent, range));
+    }
+    entries
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Vec<IomemEntry>, Vec<Note>) {
+        let mut listings = Listings::default();
+        for (number, line) in text.lines().enumerate() {
+            if let Some(result) = listings.line(line, number + 1, false) {
+                result.expect(line);
+            }
+        }
+        let mut notes = Vec::new();
+        (listings.finish(&mut notes), notes)
+    }
+
+    fn depths(text: &str) -> Vec<usize> {
+        read(text).0.iter().map(|e| e.depth).collect()
+    }
+
+    const NESTED: &str = "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n\
+                          \u{20} 00002000-00002fff : Kernel code\n000a0000-000fffff : PCI Bus 0000:00\n\
+                          \u{20} 000f0000-000fffff : Reserved\n    000f0000-000fffff : System ROM\n";
+
+    #[test]
+    fn nesting_survives_quotes_other_indents_and_lost_indents() {
+        let want = [0, 0, 1, 0, 1, 2];
+        assert_eq!(depths(NESTED), want);
+        assert_eq!(depths(&NESTED.replace("  ", "\t")), want);
+        assert_eq!(depths(&NESTED.replace("  ", "   ")), want);
+        assert_eq!(depths(&NESTED.replace("  ", "")), want);
+        let quoted: String = NESTED.lines().map(|l| format!("> {l}\n")).collect();
+        assert_eq!(depths(&quoted), want);
+        let deep: String = NESTED.lines().map(|l| format!(">>     {l}\n")).collect();
+        assert_eq!(depths(&deep), want);
+    }
+
+    #[test]
+    fn zeroes_are_unreadable_not_empty() {
+        let (entries, notes) =
+            read("00000000-00000000 : Reserved\n00000000-00000000 : System RAM\n");
+        assert!(entries.is_empty());
+        assert!(notes.iter().any(|n| n.unreadable && n.text.contains("root")));
+    }
+
+    #[test]
+    fn listings_are_not_mixed() {
+        let two = format!("{NESTED}{NESTED}");
+        let (entries, notes) = read(&two);
+        assert_eq!(entries.len(), 6);
+        assert_eq!(entries[0].line, 7);
+        assert_eq!(notes.len(), 1);
+    }
+
+    #[test]
+    fn io_ports_and_dates_are_not_memory() {
+        let mut listings = Listings::default();
+        assert!(listings.line("0000-0cf7 : PCI Bus 0000:00", 1, true).is_none());
+        assert!(listings.line("2024-10-22 : a day", 1, true).is_none());
+        assert!(listings.line("00001000-0009zfff : System RAM", 1, false).is_none());
+        assert!(
+            listings.line("00001000-0009zfff : System RAM", 1, true).expect("damaged").is_err()
+        );
+        assert!(
+            listings.line("00002000-00001fff : System RAM", 1, false).expect("reversed").is_err()
+        );
+    }
+}

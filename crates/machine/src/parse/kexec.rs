@@ -1,0 +1,291 @@
+//! Debug output of `kexec -d`, and of `kexec_file_load(2)` with `KEXEC_FILE_DEBUG`.
+
+use identmap::PhysRange;
+
+use super::cursor::Cursor;
+use super::error::Bad;
+use crate::model::{MapEntry, MemType};
+
+/// A line of that output.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum KexecLine {
+    /// `START-END (NUMBER)`; what the number means depends on the block's heading.
+    Range(RangeLine),
+    /// `segment[N].mem = 0x…`.
+    SegmentStart(u64, u64),
+    /// `segment[N].memsz = 0x…`.
+    SegmentSize(u64, u64),
+    /// A whole segment, with its number.
+    Segment(u64, PhysRange),
+    /// `nr_segments = N`: a list of segments begins.
+    Heading,
+}
+
+/// A range whose type is still a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct RangeLine {
+    start: u64,
+    last: u64,
+    number: u32,
+    line: usize,
+}
+
+/// Which numbers a block of ranges uses.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) enum Block {
+    /// No heading was seen: the text begins inside a block.
+    #[default]
+    Unknown,
+    /// `MEMORY RANGES`: kexec-tools' own numbers (`dbgprint_mem_range()` in `kexec/kexec.c`).
+    Own,
+    /// `E820 memmap:`: numbers of e820 (`add_e820_map_from_mr()` in kexec-tools, `setup_boot_parameters()`
+    /// in `arch/x86/kernel/kexec-bzimage64.c`).
+    E820,
+    /// Something else: ranges to dump, intermediate states.
+    Other,
+}
+
+/// The block that this line is the heading of.
+pub(super) fn heading(rest: &str) -> Option<Block> {
+    let rest = rest
+        .strip_prefix("kexec_file: ")
+        .or_else(|| rest.strip_prefix("kexec-bzImage64: "))
+        .unwrap_or(rest);
+    let is = |word: &str| rest.trim_end().trim_end_matches(':') == word;
+    if is("MEMORY RANGES") {
+        Some(Block::Own)
+    } else if is("E820 memmap") {
+        Some(Block::E820)
+    } else {
+        is("CRASH MEMORY RANGES").then_some(Block::Other)
+    }
+}
+
+/// The ranges of all blocks.
+#[derive(Default, Debug)]
+pub(super) struct Ranges {
+    /// The block that the next range belongs to.
+    pub(super) block: Block,
+    unknown: Vec<RangeLine>,
+    own: Vec<RangeLine>,
+    e820: Vec<RangeLine>,
+}
+
+impl Ranges {
+    /// Begins a block: a later one of the same kind replaces the earlier.
+    pub(super) fn begin(&mut self, block: Block) {
+        self.block = block;
+        if let Some(list) = self.list() {
+            list.clear();
+        }
+    }
+
+    /// Adds a range to the current block; returns how many it has.
+    pub(super) fn push(&mut self, range: RangeLine) -> usize {
+        self.list().map_or(0, |list| {
+            list.push(range);
+            list.len()
+        })
+    }
+
+    fn list(&mut self) -> Option<&mut Vec<RangeLine>> {
+        match self.block {
+            Block::Unknown => Some(&mut self.unknown),
+            Block::Own => Some(&mut self.own),
+            Block::E820 => Some(&mut self.e820),
+            Block::Other => None,
+        }
+    }
+
+    /// The map handed to the next kernel: `MEMORY RANGES` before `E820 memmap:`. Without a heading,
+    /// a type 0 gives kexec-tools' numbers away: e820 has none.
+    pub(super) fn finish(self) -> Vec<MapEntry> {
+        let own =
+            |list: Vec<RangeLine>| list.into_iter().map(|r| r.entry(own_type(r.number))).collect();
+        let e820 =
+            |list: Vec<RangeLine>| list.into_iter().map(|r| r.entry(e820_type(r.number))).collect();
+        if !self.own.is_empty() {
+            own(self.own)
+        } else if !self.e820.is_empty() {
+            e820(self.e820)
+        } else if self.unknown.iter().any(|r| r.number == 0) {
+            own(self.unknown)
+        } else {
+            e820(self.unknown)
+        }
+    }
+}
+
+impl RangeLine {
+    fn entry(self, kind: MemType) -> MapEntry {
+        MapEntry { start: self.start, last: self.last, kind, line: self.line }
+    }
+}
+
+/// Types of kexec-tools' own: `RANGE_*` in `kexec/kexec.h` of kexec-tools 2.0.
+fn own_type(number: u32) -> MemType {
+    match number {
+        0 => MemType::Usable,
+        2 => MemType::AcpiData,
+        3 => MemType::AcpiNvs,
+        6 => MemType::Persistent,
+        11 => MemType::PersistentLegacy,
+        // RANGE_RESERVED (1), RANGE_UNCACHED (4) and whatever comes are handed on
+        // as reserved: `add_e820_map_from_mr()`.
+        _ => MemType::Reserved,
+    }
+}
+
+/// Types of e820. 128 is the kernel's mark for RAM that holds `setup_data`
+/// (`E820_TYPE_RESERVED_KERN`, to Linux 6.15).
+fn e820_type(number: u32) -> MemType {
+    match number {
+        128 => MemType::Usable,
+        number => super::e820::from_number(number),
+    }
+}
+
+/// `None`: not a line of this output.
+pub(super) fn kexec_line(text: &str, body: usize, line: usize) -> Option<Result<KexecLine, Bad>> {
+    let rest = &text[body..];
+    if let Some(at) = rest.strip_prefix("segment[") {
+        return segment_field(text, text.len() - at.len());
+    }
+    for word in ["kexec_file: Loading segment ", "kexec: Loading segment ", "Loading segment "] {
+        if rest.starts_with(word) {
+            return Some(loading(&mut Cursor::new(text, body + word.len())));
+        }
+    }
+    if let Some(tail) = rest.strip_prefix("kexec_file: segment[") {
+        return Some(file_segment(&mut Cursor::new(text, text.len() - tail.len())));
+    }
+    if rest.starts_with("nr_segments = ") {
+        return Some(Ok(KexecLine::Heading));
+    }
+    let hexes = rest.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let open = rest.get(hexes + 1..)?;
+    let second = open.bytes().take_while(u8::is_ascii_hexdigit).count();
+    let shape = hexes >= 16 && rest.as_bytes()[hexes] == b'-' && second >= 1;
+    let tail = open.get(second..)?.trim();
+    if !shape || !(tail.starts_with('(') || tail.is_empty()) || tail.starts_with("(prio") {
+        return None;
+    }
+    Some(memory_range(&mut Cursor::new(text, body), line))
+}
+
+fn memory_range(c: &mut Cursor<'_>, line: usize) -> Result<KexecLine, Bad> {
+    let start = c.address()?;
+    c.expect("-")?;
+    let last = c.address()?;
+    c.expect("(")?;
+    let before = *c;
+    let Ok(number) = u32::try_from(c.decimal()?) else {
+        return Err(before.wanted("expected the number of a type"));
+    };
+    c.expect(")")?;
+    Ok(KexecLine::Range(RangeLine { start, last, number, line }))
+}
+
+/// `segment[0].mem   = 0x5d000000`; `buf` and `bufsz` are addresses of a process and of no interest.
+fn segment_field(text: &str, at: usize) -> Option<Result<KexecLine, Bad>> {
+    let mut c = Cursor::new(text, at);
+    let index = match c.decimal() {
+        Ok(index) => index,
+        Err(bad) => return Some(Err(bad)),
+    };
+    if !c.eat("].mem") {
+        return None;
+    }
+    let size = c.rest().starts_with("sz");
+    if size {
+        c.eat("sz");
+    }
+    Some(c.expect("=").and_then(|()| {
+        if size {
+            Ok(KexecLine::SegmentSize(index, c.hex()?))
+        } else {
+            Ok(KexecLine::SegmentStart(index, c.address()?))
+        }
+    }))
+}
+
+/// `0: buf=0x… bufsz=0x… mem=0x5d000000 memsz=0x1f3f000` (`kexec_add_buffer()` debugging).
+fn loading(c: &mut Cursor<'_>) -> Result<KexecLine, Bad> {
+    let index = c.decimal()?;
+    let Some(mem) = c.rest().find(" mem=") else { return Err(c.wanted("expected `mem=`")) };
+    let skip = &c.rest()[..mem + 5];
+    c.expect(skip.trim_start())?;
+    let start = c.address()?;
+    c.expect("memsz=")?;
+    whole(c, index, start)
+}
+
+/// `0]: buf=0x… bufsz=0x… mem=0x… memsz=0x…` (`kexec_file_load()`, `kernel/kexec_file.c`).
+fn file_segment(c: &mut Cursor<'_>) -> Result<KexecLine, Bad> {
+    loading(c)
+}
+
+fn whole(c: &mut Cursor<'_>, index: u64, start: u64) -> Result<KexecLine, Bad> {
+    let before = *c;
+    let size = c.hex()?;
+    match PhysRange::from_len(start, size) {
+        Ok(range) => Ok(KexecLine::Segment(index, range)),
+        Err(error) => Err(before.wanted(&format!("expected the size of a segment: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Option<Result<KexecLine, Bad>> {
+        kexec_line(text, 0, 4)
+    }
+
+    #[test]
+    fn each_block_has_its_numbers() {
+        let kinds = |lines: &[&str]| {
+            let mut ranges = Ranges::default();
+            for line in lines {
+                match (heading(line), read(line)) {
+                    (Some(block), _) => ranges.begin(block),
+                    (None, Some(Ok(KexecLine::Range(range)))) => {
+                        ranges.push(range);
+                    }
+                    other => panic!("{line}: {other:?}"),
+                }
+            }
+            ranges.finish().iter().map(|e| e.kind).collect::<Vec<_>>()
+        };
+        let (zero, one, seven) = (
+            "0000000000000000-0000000000000fff (0)",
+            "0000000000001000-0000000000001fff (1)",
+            "0000000000002000-0000000000002fff (7)",
+        );
+        use MemType::{Persistent, Reserved, Usable};
+        assert_eq!(kinds(&["MEMORY RANGES", zero, one, "E820 memmap:", one]), [Usable, Reserved]);
+        assert_eq!(kinds(&["kexec_file: E820 memmap:", one, seven]), [Usable, Persistent]);
+        assert_eq!(kinds(&["CRASH MEMORY RANGES", zero, "MEMORY RANGES", zero]), [Usable]);
+        assert_eq!(kinds(&[zero, one]), [Usable, Reserved]);
+        assert_eq!(kinds(&[one]), [Usable]);
+        assert!(read("0000000000100000-00000000bffdffff (0").expect("a range").is_err());
+        assert!(read("0000000000100000-00000000bffdffff (99999999999)").expect("a range").is_err());
+        assert!(read("0000000000100000-00000000bffdffff : System RAM").is_none());
+    }
+
+    #[test]
+    fn segments_of_both_system_calls() {
+        assert_eq!(
+            read("segment[0].mem   = 0x5d000000"),
+            Some(Ok(KexecLine::SegmentStart(0, 0x5d000000)))
+        );
+        assert_eq!(read("segment[3].memsz = 0x4000"), Some(Ok(KexecLine::SegmentSize(3, 0x4000))));
+        assert!(read("segment[0].buf   = 0x7f6449f95810").is_none());
+        let text = "kexec_file: Loading segment 0: buf=0x000000007cb6cd5d bufsz=0x2000 mem=0x3ef000 memsz=0x2000";
+        let range = PhysRange::new(0x3ef000, 0x3f1000).expect("range");
+        assert_eq!(read(text), Some(Ok(KexecLine::Segment(0, range))));
+        let text = "kexec_file: segment[1]: buf=0x0 bufsz=0x2000 mem=0x3ef000 memsz=0x2000";
+        assert_eq!(read(text), Some(Ok(KexecLine::Segment(1, range))));
+        assert!(read("segment[0].mem = 0x10000000000000000").expect("a segment").is_err());
+    }
+}

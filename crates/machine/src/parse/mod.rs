@@ -1,0 +1,99 @@
+//! Reading what people paste: boot logs, `/proc/iomem`, `kexec -d` output,
+//! dumps of `/sys/firmware/memmap` and of the EFI memory maps.
+//!
+//! The content decides, not the file's name, and one text may mix all of
+//! them. A log with several boots gives one of them, see [`machine`].
+
+mod boot;
+pub(crate) mod cursor;
+mod e820;
+mod efi;
+mod error;
+mod iomem;
+mod kexec;
+mod platform;
+mod reader;
+mod sysfs;
+mod text;
+
+pub use error::ParseError;
+
+pub(crate) use sysfs::Records;
+
+use crate::model::{EfiDescriptor, Machine, MapOrigin, MemMap, Note};
+
+/// Largest input that is read, in bytes (64 MiB): a boot log is below 1 MiB, a week of journal below this.
+pub const MAX_INPUT: usize = 64 << 20;
+
+/// Most entries of one memory map or listing. The kernel's own tables end far below:
+/// `E820_MAX_ENTRIES` in `arch/x86/include/asm/e820/types.h`.
+pub const MAX_ENTRIES: usize = 65_536;
+
+/// Most notes that are kept of one input.
+pub const MAX_NOTES: usize = 1024;
+
+/// Reads a machine from a text of any known format, or a mixture of them.
+///
+/// `name` is used for [`Machine::source`] and for errors.
+///
+/// If the text holds several boots, the last one that is complete is used; the boot of a
+/// crash-capture kernel (`elfcorehdr=` on its command line) and excerpts without a heading
+/// count only if there is no other. A [`Note`] says what was left out. Of several listings of
+/// `/proc/iomem`, the last that is at least half as long as the longest is used.
+///
+/// Header lines of map files, before the text, are comments: `# machine: NAME` is the hardware's name if
+/// nothing else gives it, `# uv: hubbed|hubless|no` and `# cpu: amd|intel|hygon` state what the text itself
+/// does not say.
+///
+/// # Errors
+/// [`ParseError`] with line and caret where a line of a memory map cannot be read, or holds an address
+/// past 52 bits: leaving it out would falsify the map. A damaged first or last line of the
+/// text is taken for a cut and gives an unreadable [`Note`] instead. [`ParseError`] without a line if the
+/// input is larger than [`MAX_INPUT`], or nothing in it is recognised.
+pub fn machine(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
+    reader::read(name, bytes)
+}
+
+/// Reads `/sys/firmware/memmap` from its files: pairs of path (at least `N/start`) and contents.
+///
+/// # Errors
+/// [`ParseError`] where a file holds no address, or one past 52 bits, or no file belongs to the directory.
+pub fn firmware_memmap<'a>(
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(MemMap, Vec<Note>), ParseError> {
+    let mut notes = Vec::new();
+    let (entries, _) = collect(files)?.finish(&mut notes);
+    if entries.is_empty() {
+        return Err(ParseError::whole(
+            "/sys/firmware/memmap",
+            "expected files N/start, N/end and N/type",
+        ));
+    }
+    Ok((MemMap { origin: MapOrigin::FirmwareMemmap, entries }, notes))
+}
+
+/// Reads `/sys/firmware/efi/runtime-map` from its files: pairs of path (at least `N/phys_addr`) and contents.
+///
+/// # Errors
+/// As [`firmware_memmap`].
+pub fn runtime_map<'a>(
+    files: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> Result<(Vec<EfiDescriptor>, Vec<Note>), ParseError> {
+    let mut notes = Vec::new();
+    let (_, descriptors) = collect(files)?.finish(&mut notes);
+    if descriptors.is_empty() {
+        let expected = "expected files N/type, N/phys_addr and N/num_pages";
+        return Err(ParseError::whole("/sys/firmware/efi/runtime-map", expected));
+    }
+    Ok((descriptors, notes))
+}
+
+fn collect<'a>(files: impl Iterator<Item = (&'a str, &'a [u8])>) -> Result<Records, ParseError> {
+    let mut records = Records::default();
+    for (path, contents) in files {
+        if let Some(Err(bad)) = records.file(path, contents) {
+            return Err(ParseError::at_line(path, 1, &String::from_utf8_lossy(contents), &bad));
+        }
+    }
+    Ok(records)
+}

@@ -1,0 +1,381 @@
+//! Lines of a boot log that are no map: kernel, command line, hardware, processor, reservations.
+
+use identmap::{PhysAddr, PhysRange};
+
+use super::boot::Boot;
+use super::cursor::Cursor;
+use super::error::Bad;
+use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, Note, Uv};
+
+/// `MAXMEM >> PAGE_SHIFT` with 46 physical bits (4-level) and 52 (5-level paging):
+/// `MAX_PHYSMEM_BITS` in `arch/x86/include/asm/sparsemem.h`, printed by `e820_end_pfn()`.
+const MAX_ARCH_PFN_4_LEVEL: u64 = 1 << (46 - 12);
+const MAX_ARCH_PFN_5_LEVEL: u64 = 1 << (52 - 12);
+
+/// ACPI tables are listed up to this number; machines have about a hundred.
+const MAX_ACPI_TABLES: usize = 4096;
+
+/// Where firmware that is not EFI leaves the RSDP: ACPI 6.5, 5.2.5.1.
+const BIOS_ROM: core::ops::Range<u64> = 0xe_0000..0x10_0000;
+
+/// Reads one message. Returns whether it said something about the machine.
+pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> bool {
+    let rest = text[body..].trim_end();
+    if let Some(command) =
+        rest.strip_prefix("Command line:").or_else(|| rest.strip_prefix("Kernel command line:"))
+    {
+        set_cmdline(&mut boot.machine, command.trim());
+        return true;
+    }
+    if let Some(ids) = rest.strip_prefix("DMI:") {
+        return dmi(&mut boot.machine, ids.trim());
+    }
+    if let Some(table) = rest.strip_prefix("ACPI:") {
+        return acpi(boot, table);
+    }
+    if rest.starts_with("Using GB pages for direct mapping") {
+        boot.machine.direct_gbpages = Some(true);
+        // init_mem_mapping() prints this only if the processor has them.
+        boot.machine.cpu.pdpe1gb = Some(true);
+        return true;
+    }
+    if let Some(at) = rest.find("max_arch_pfn = ") {
+        return max_arch_pfn(&mut boot.machine, &rest[at + "max_arch_pfn = ".len()..]);
+    }
+    if let Some(result) = crash_kernel(text, body) {
+        return record(boot, line, "crash kernel", result, |m, range| {
+            m.crash_kernels.push(CrashKernel { range });
+        });
+    }
+    if let Some(at) = rest.find("RMP table physical range [") {
+        let c = Cursor::new(text, body + at + "RMP table physical range [".len());
+        return record(boot, line, "RMP table", inclusive(c), |m, range| {
+            m.rmp = Some(range);
+            m.cpu.snp_host = Some(true);
+        });
+    }
+    if let Some(tail) = rest.strip_prefix("RAMDISK: [mem ") {
+        let c = Cursor::new(text, text.trim_end().len() - tail.len());
+        return record(boot, line, "initial ramdisk", inclusive(c), |m, range| {
+            m.ramdisk = Some(range);
+        });
+    }
+    if let Some(tail) = rest.strip_prefix("found SMP MP-table at [mem ") {
+        let c = Cursor::new(text, text.trim_end().len() - tail.len());
+        return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
+    }
+    processor(boot, rest)
+}
+
+/// `Linux version RELEASE (…) #N SMP …`.
+pub(super) fn linux_version(rest: &str) -> Option<(&str, &str)> {
+    let tail = rest.strip_prefix("Linux version ")?;
+    let (release, banner) = tail.split_once(' ').unwrap_or((tail.trim_end(), ""));
+    release.starts_with(|c: char| c.is_ascii_digit()).then_some((release, banner.trim()))
+}
+
+/// A command line that is empty in a report was removed from it.
+pub(crate) fn set_cmdline(machine: &mut Machine, command: &str) {
+    if command.is_empty() || machine.cmdline.is_some() {
+        return;
+    }
+    machine.cmdline = Some(command.to_owned());
+    // Both are early parameters (`arch/x86/mm/init_64.c`): the last one wins.
+    let last = command.split_ascii_whitespace().rfind(|w| ["nogbpages", "gbpages"].contains(w));
+    machine.nogbpages = Some(last == Some("nogbpages"));
+}
+
+/// `DMI: VENDOR PRODUCT/BOARD, BIOS VERSION DATE` (`dmi_format_ids()` in `drivers/firmware/dmi_scan.c`).
+fn dmi(machine: &mut Machine, ids: &str) -> bool {
+    if ids.is_empty() || ids.starts_with("Memory slots") || ids.contains(" present.") {
+        return false;
+    }
+    let (hardware, firmware) = match ids.rsplit_once(", BIOS") {
+        Some((hardware, firmware)) => (hardware, Some(firmware)),
+        None => (ids.trim_end_matches(','), None),
+    };
+    let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    machine.hardware = Some(squeeze(hardware));
+    machine.firmware = firmware.map(squeeze).filter(|f| !f.is_empty()).map(|f| format!("BIOS {f}"));
+    true
+}
+
+/// `XSDT 0x00000000799930B0 0000E4 (v01 _ASUS_ …)`, without `0x` to Linux 3.17
+/// (`acpi_tb_print_table_header()` in `drivers/acpi/acpica/tbprint.c`).
+fn acpi(boot: &mut Boot, text: &str) -> bool {
+    let text = text.trim_start();
+    let Some(signature) = text.get(..4).filter(|s| s.bytes().all(|b| b.is_ascii_graphic())) else {
+        return false;
+    };
+    if !text[4..].starts_with(' ') {
+        return false;
+    }
+    let mut c = Cursor::new(text, 4);
+    let (Ok(start), true, Ok(length)) = (c.hex(), c.rest().starts_with(' '), c.hex()) else {
+        return false;
+    };
+    // Tables loaded later are listed with virtual addresses: no PhysRange.
+    let Ok(range) = PhysRange::from_len(start, length) else { return false };
+    let header = c.rest().trim_start();
+    if !(header.is_empty() || header.starts_with('(')) {
+        return false;
+    }
+    if signature == "RSDP" {
+        boot.machine.rsdp = PhysAddr::new(start);
+    }
+    if signature == "APIC" {
+        // (v05 OEMID_ OEMTABLE …): six characters, trailing spaces trimmed by nobody.
+        boot.madt_oem = header
+            .find(' ')
+            .and_then(|at| header.get(at + 1..at + 7))
+            .map(|id| id.trim().to_owned());
+    }
+    boot.saw_dmar |= signature == "DMAR";
+    boot.saw_ivrs |= signature == "IVRS";
+    let table = AcpiTable { signature: signature.to_owned(), range };
+    let tables = &mut boot.machine.acpi_tables;
+    if tables.len() < MAX_ACPI_TABLES && !tables.contains(&table) {
+        tables.push(table);
+    }
+    true
+}
+
+fn max_arch_pfn(machine: &mut Machine, text: &str) -> bool {
+    let five = match Cursor::new(text, 0).hex() {
+        Ok(MAX_ARCH_PFN_4_LEVEL) => false,
+        Ok(MAX_ARCH_PFN_5_LEVEL) => true,
+        _ => return false,
+    };
+    machine.cpu.la57_active = Some(five);
+    if five {
+        machine.cpu.la57 = Some(true);
+    }
+    true
+}
+
+/// `Reserving 256MB of memory at 2752MB for crashkernel (…)` to Linux 6.6 (`reserve_crashkernel()` in
+/// `arch/x86/kernel/setup.c`); then `crashkernel reserved: 0xA - 0xB (256 MB)`, the end exclusive
+/// (`kernel/crash_reserve.c`).
+fn crash_kernel(text: &str, body: usize) -> Option<Result<PhysRange, Bad>> {
+    const MIB: u64 = 1 << 20;
+    let rest = &text[body..];
+    if rest.starts_with("Reserving ") && rest.contains(" for crashkernel") {
+        let mut c = Cursor::new(text, body + "Reserving ".len());
+        let read = |c: &mut Cursor<'_>| -> Result<PhysRange, Bad> {
+            let before = *c;
+            let size = c.decimal()?;
+            c.expect("MB of ")?;
+            c.eat("low ");
+            c.expect("memory at ")?;
+            let start = c.decimal()?;
+            c.expect("MB")?;
+            let bytes = start.checked_mul(MIB).zip(size.checked_mul(MIB));
+            bytes
+                .and_then(|(start, size)| PhysRange::from_len(start, size).ok())
+                .ok_or_else(|| before.wanted("expected a reservation of physical memory"))
+        };
+        return Some(read(&mut c));
+    }
+    for word in ["crashkernel reserved: ", "crashkernel low memory reserved: "] {
+        if rest.starts_with(word) {
+            let mut c = Cursor::new(text, body + word.len());
+            let read = |c: &mut Cursor<'_>| -> Result<PhysRange, Bad> {
+                let before = *c;
+                let start = c.address()?;
+                c.expect("-")?;
+                let end = c.hex()?;
+                PhysRange::new(start, end)
+                    .map_err(|e| before.wanted(&format!("expected a range: {e}")))
+            };
+            return Some(read(&mut c));
+        }
+    }
+    None
+}
+
+/// `A-B]` or `A - B]`, both ends inclusive.
+fn inclusive(mut c: Cursor<'_>) -> Result<PhysRange, Bad> {
+    let before = c;
+    let start = c.address()?;
+    c.expect("-")?;
+    let last = c.address()?;
+    c.expect("]")?;
+    PhysRange::from_inclusive(start, last)
+        .map_err(|e| before.wanted(&format!("expected a range: {e}")))
+}
+
+/// Keeps what was read, or a note that it could not be.
+fn record(
+    boot: &mut Boot,
+    line: usize,
+    what: &str,
+    result: Result<PhysRange, Bad>,
+    keep: impl FnOnce(&mut Machine, PhysRange),
+) -> bool {
+    match result {
+        Ok(range) => keep(&mut boot.machine, range),
+        Err(bad) => {
+            let text = format!("the range of the {what} cannot be read: {}", bad.expected);
+            boot.note(Note { line, text, unreadable: true });
+        }
+    }
+    true
+}
+
+/// Facts about the processor and the platform.
+fn processor(boot: &mut Boot, rest: &str) -> bool {
+    let cpu = &mut boot.machine.cpu;
+    if rest.starts_with("Hypervisor detected:") {
+        cpu.hypervisor = Some(true);
+        return true;
+    }
+    let cpu0 = rest.strip_prefix("smpboot: CPU0: ").or_else(|| rest.strip_prefix("CPU0: "));
+    if let Some((model, vendor)) = cpu0.and_then(|model| Some((model, vendor_of_name(model)?))) {
+        let ends = [" (fam", " stepping"].iter().filter_map(|w| model.find(w));
+        let end = ends.min().unwrap_or(model.len());
+        cpu.vendor = Some(vendor);
+        cpu.model = Some(model[..end].split_whitespace().collect::<Vec<_>>().join(" "));
+        return true;
+    }
+    if let Some(at) = rest.find("Memory Encryption Features active:") {
+        return encryption(boot, &rest[at..]);
+    }
+    if rest.starts_with("DMAR: ") || rest.starts_with("DMAR-IR: ") {
+        boot.saw_dmar = true;
+        return true;
+    }
+    if rest.starts_with("AMD-Vi: ") {
+        boot.saw_ivrs = true;
+        return true;
+    }
+    if rest.starts_with("SEV-SNP: ") && rest.contains("nabled") {
+        cpu.snp_host = Some(true);
+        cpu.sev = Some(true);
+        return true;
+    }
+    match rest.strip_prefix("UV: ") {
+        Some(uv) => platform_uv(&mut boot.machine, uv),
+        None => false,
+    }
+}
+
+/// A maker named in a processor's own name.
+pub(crate) fn vendor_of_name(model: &str) -> Option<CpuVendor> {
+    [("Hygon", CpuVendor::Hygon), ("AMD", CpuVendor::Amd), ("Intel", CpuVendor::Intel)]
+        .into_iter()
+        .find(|(word, _)| model.contains(word))
+        .map(|(_, vendor)| vendor)
+}
+
+/// `AMD Memory Encryption Features active: SME`; `Memory Encryption Features active: Intel TDX`
+/// (`print_mem_encrypt_feature_info()` in `arch/x86/mm/mem_encrypt.c`).
+fn encryption(boot: &mut Boot, rest: &str) -> bool {
+    let cpu = &mut boot.machine.cpu;
+    let words: Vec<&str> = rest.split_whitespace().collect();
+    let sme = words.contains(&"SME");
+    let guest = words.iter().any(|w| w.starts_with("SEV") || *w == "TDX");
+    if !sme && !guest {
+        return false;
+    }
+    cpu.sme_active = Some(sme);
+    cpu.encrypted_guest = Some(guest);
+    if guest {
+        cpu.hypervisor = Some(true);
+    }
+    if !words.contains(&"TDX") {
+        // SME and SEV are leaf 0x8000001f's; only AMD and Hygon have it.
+        cpu.vendor.get_or_insert(CpuVendor::Amd);
+        if guest {
+            cpu.sev = Some(true);
+        }
+    }
+    true
+}
+
+/// `uv_set_system_type()` and `uv_system_init_hub()` in `arch/x86/kernel/apic/x2apic_uv_x.c`.
+fn platform_uv(machine: &mut Machine, rest: &str) -> bool {
+    if rest.starts_with("NUMA is off") {
+        machine.uv = Some(Uv::No);
+    } else if let Some(ids) = rest.strip_prefix("OEM IDs ") {
+        machine.uv = Some(if rest.contains("HUBLESS") || ids.starts_with("NSGI") {
+            Uv::Hubless
+        } else {
+            Uv::Hubbed
+        });
+    } else if rest.starts_with("NODE_PRESENT")
+        || rest.starts_with("Map ")
+        || rest.starts_with("gpa_mask")
+    {
+        machine.uv = Some(Uv::Hubbed);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// What follows from all lines of a boot together; see the comments for the evidence.
+pub(super) fn conclude(boot: &mut Boot) {
+    let from_the_start = boot.starts_at_first_line();
+    let machine = &mut boot.machine;
+    let virtual_machine = machine.cpu.hypervisor == Some(true) || looks_virtual(machine);
+    if machine.cpu.vendor.is_none() && !virtual_machine {
+        // An IOMMU table of one maker; hypervisors can offer either.
+        machine.cpu.vendor = match (boot.saw_dmar, boot.saw_ivrs) {
+            (true, false) => Some(CpuVendor::Intel),
+            (false, true) => Some(CpuVendor::Amd),
+            _ => None,
+        };
+    }
+    if matches!(machine.cpu.vendor, Some(CpuVendor::Intel | CpuVendor::Other)) {
+        // Leaf 0x8000001f is AMD's (APM vol. 3, E.4.17).
+        machine.cpu.sev.get_or_insert(false);
+    }
+    let rsdp_in_rom = machine.rsdp.is_some_and(|at| BIOS_ROM.contains(&at.get()));
+    if machine.efi.booted.is_none() && from_the_start && rsdp_in_rom {
+        machine.efi.booted = Some(false);
+    }
+    if machine.uv.is_none()
+        && let Some(oem) = &boot.madt_oem
+    {
+        machine.uv = uv_by_firmware(machine, oem);
+    }
+}
+
+/// UV by the MADT's OEM ID, which decides before UV5; from UV5 on the archtype in `UVsystab` does, so
+/// its presence leaves the answer open, and so does hardware that may be UV under a kernel that cannot tell.
+fn uv_by_firmware(machine: &Machine, madt_oem: &str) -> Option<Uv> {
+    let says = |text: &Option<String>, word: &str| text.as_ref().is_some_and(|t| t.contains(word));
+    if machine.efi.tables.iter().any(|t| t.name == "UVsystab") {
+        return match madt_oem {
+            oem if oem.starts_with("NSGI") => Some(Uv::Hubless),
+            oem if oem.starts_with("SGI") => Some(Uv::Hubbed),
+            _ => None,
+        };
+    }
+    let maybe_uv = madt_oem.contains("SGI")
+        || says(&machine.hardware, "Superdome")
+        || says(&machine.hardware, "SGI")
+        || says(&machine.hardware, "UV")
+        || says(&machine.efi.version, "by HPE");
+    let tables_listed = !machine.efi.tables.is_empty() || machine.efi.booted == Some(false);
+    (!maybe_uv && tables_listed).then_some(Uv::No)
+}
+
+/// Words of virtual machines in `DMI:`.
+fn looks_virtual(machine: &Machine) -> bool {
+    const WORDS: [&str; 12] = [
+        "QEMU",
+        "KVM",
+        "Virtual",
+        "VMware",
+        "Xen",
+        "Bochs",
+        "innotek",
+        "Amazon EC2",
+        "Google Compute",
+        "OpenStack",
+        "Tencent",
+        "Nutanix",
+    ];
+    machine.hardware.as_ref().is_some_and(|h| WORDS.iter().any(|w| h.contains(w)))
+}

@@ -1,0 +1,546 @@
+//! From lines to a machine: which format a line is of, and what becomes of it.
+
+use std::iter::Peekable;
+
+use identmap::PhysRange;
+
+use super::boot::{Boot, Fit, choose, join_parts, push_note, push_range};
+use super::cursor::Cursor;
+use super::e820::{self, MapLine};
+use super::efi::{self, EfiLine};
+use super::error::{Bad, ParseError};
+use super::iomem::Listings;
+use super::kexec::{self, Block, KexecLine, Ranges};
+use super::text::{Line, Lines};
+use super::{MAX_ENTRIES, MAX_INPUT, MAX_NOTES, Records, platform};
+use crate::model::{CpuVendor, CrashKernel, Machine, MapOrigin, MemMap, Note, Segment, Uv};
+
+/// What an unrecognised input is told.
+const FORMATS: &str = "nothing here is known: expected a boot log (dmesg, journalctl -k) with its `BIOS-e820:` lines, \
+                       /proc/iomem, the output of `kexec -d`, `grep . /sys/firmware/memmap/*/*`, \
+                       or `efi: memNN:` lines";
+
+/// See [`super::machine`].
+pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
+    if bytes.len() > MAX_INPUT {
+        let text = format!("the input has {} bytes; at most {MAX_INPUT} are read", bytes.len());
+        return Err(ParseError::whole(name, text));
+    }
+    if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+        return Err(ParseError::whole(name, "this is UTF-16; save the text as UTF-8"));
+    }
+    let mut reader = Reader::new(name);
+    let mut lines = Lines::new(bytes).peekable();
+    while let Some(line) = lines.next() {
+        reader.line(&line, &mut lines)?;
+    }
+    reader.finish()
+}
+
+struct Reader<'n> {
+    name: &'n str,
+    boots: Vec<Boot>,
+    boot: Boot,
+    iomem: Listings,
+    records: Records,
+    ranges: Ranges,
+    segments: Vec<(u64, Option<u64>, Option<u64>)>,
+    header: Machine,
+    notes: Vec<Note>,
+    within_iomem: bool,
+    recognised: bool,
+    diff_noted: bool,
+}
+
+impl<'n> Reader<'n> {
+    fn new(name: &'n str) -> Reader<'n> {
+        Reader {
+            name,
+            boots: Vec::new(),
+            boot: Boot { first_line: 1, ..Boot::default() },
+            iomem: Listings::default(),
+            records: Records::default(),
+            ranges: Ranges::default(),
+            segments: Vec::new(),
+            header: Machine::default(),
+            notes: Vec::new(),
+            within_iomem: false,
+            recognised: false,
+            diff_noted: false,
+        }
+    }
+
+    fn line<'a>(
+        &mut self,
+        line: &Line<'a>,
+        ahead: &mut Peekable<Lines<'a>>,
+    ) -> Result<(), ParseError> {
+        if line.text.trim().is_empty() {
+            return Ok(());
+        }
+        if let Some(comment) = line.text.strip_prefix('#') {
+            self.comment(comment.trim());
+            return Ok(());
+        }
+        let Some(body) = line.body() else {
+            self.note(line.number, "a line that a diff takes away was left out", false);
+            return Ok(());
+        };
+        let known = self.listings(line, body)?
+            || self.maps(line, body, ahead)?
+            || self.log(line, body, ahead);
+        if !known {
+            self.boot.in_map = None;
+            if line.first && is_tail_of_map_line(&line.text) {
+                self.note(
+                    line.number,
+                    "the text begins in the middle of a map: an entry is cut",
+                    true,
+                );
+            }
+        }
+        if known && line.truncated {
+            self.note(
+                line.number,
+                "the line is longer than 8192 bytes: its rest was left out",
+                false,
+            );
+        }
+        if known && line.inline_diff && !self.diff_noted {
+            self.diff_noted = true;
+            self.note(
+                line.number,
+                "the text marks differences ([-old-] {+new+}): its new side is used",
+                false,
+            );
+        }
+        self.recognised |= known;
+        Ok(())
+    }
+
+    /// Header lines of map files.
+    fn comment(&mut self, text: &str) {
+        let Some((key, value)) = text.split_once(':') else { return };
+        let value = value.trim();
+        match key.trim() {
+            "machine" if !value.is_empty() => self.header.hardware = Some(value.to_owned()),
+            "uv" => {
+                self.header.uv = match value.split_whitespace().next() {
+                    Some("hubbed") => Some(Uv::Hubbed),
+                    Some("hubless") => Some(Uv::Hubless),
+                    Some("no") => Some(Uv::No),
+                    _ => None,
+                }
+            }
+            "cpu" => {
+                self.header.cpu.vendor = match value.split_whitespace().next() {
+                    Some("amd") => Some(CpuVendor::Amd),
+                    Some("hygon") => Some(CpuVendor::Hygon),
+                    Some("intel") => Some(CpuVendor::Intel),
+                    _ => None,
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// `/proc/iomem`, sysfs dumps and `kexec -d`.
+    fn listings(&mut self, line: &Line<'_>, body: usize) -> Result<bool, ParseError> {
+        let within = core::mem::take(&mut self.within_iomem);
+        if let Some(result) = self.iomem.line(&line.text, line.number, within) {
+            self.within_iomem = true;
+            self.check(line, result)?;
+            self.limit(line, self.iomem.len(), "lines of /proc/iomem")?;
+            return Ok(true);
+        }
+        if line.last && within && is_cut_listing(line.text.trim()) {
+            self.note(line.number, "the last line is cut: an entry of /proc/iomem is lost", true);
+            return Ok(true);
+        }
+        if let Some(result) = self.records.grep_line(&line.text, body, line.number) {
+            self.check(line, result)?;
+            return Ok(true);
+        }
+        let rest = &line.text[body..];
+        if let Some(block) = kexec::heading(rest) {
+            self.ranges.begin(block);
+            return Ok(true);
+        }
+        match kexec::kexec_line(&line.text, body, line.number) {
+            None => {
+                self.ranges.block = Block::Other;
+                Ok(false)
+            }
+            Some(Ok(found)) => {
+                self.kexec(found, line)?;
+                Ok(true)
+            }
+            Some(Err(bad)) => self.check(line, Err(bad)).map(|()| true),
+        }
+    }
+
+    fn kexec(&mut self, found: KexecLine, line: &Line<'_>) -> Result<(), ParseError> {
+        let mut ranges = 0;
+        match found {
+            KexecLine::Range(range) => ranges = self.ranges.push(range),
+            KexecLine::Heading => self.segments.clear(),
+            KexecLine::SegmentStart(index, start) => self.segment(index).1 = Some(start),
+            KexecLine::SegmentSize(index, size) => self.segment(index).2 = Some(size),
+            KexecLine::Segment(index, range) => {
+                if index == 0 {
+                    self.segments.clear();
+                }
+                let slot = self.segment(index);
+                (slot.1, slot.2) = (Some(range.start().get()), Some(range.len()));
+            }
+        }
+        self.limit(line, ranges.max(self.segments.len()), "ranges")
+    }
+
+    /// The segment of that number; a field that is already filled belongs to the next image.
+    fn segment(&mut self, index: u64) -> &mut (u64, Option<u64>, Option<u64>) {
+        let full = |s: &(u64, Option<u64>, Option<u64>)| s.1.is_some() && s.2.is_some();
+        if index == 0 && self.segments.iter().any(|s| s.0 == 0 && full(s)) {
+            self.segments.clear();
+        }
+        let at = self.segments.iter().position(|s| s.0 == index).unwrap_or_else(|| {
+            self.segments.push((index, None, None));
+            self.segments.len() - 1
+        });
+        &mut self.segments[at]
+    }
+
+    /// Memory maps of the kernel, and its changes to them.
+    fn maps<'a>(
+        &mut self,
+        line: &Line<'a>,
+        body: usize,
+        ahead: &mut Peekable<Lines<'a>>,
+    ) -> Result<bool, ParseError> {
+        let spans = e820::bios_spans(&line.text);
+        for (count, &(at, end)) in spans.iter().enumerate() {
+            let read = |text: &str| {
+                let end = if count + 1 < spans.len() { end } else { text.len() };
+                e820::map_line(&mut Cursor::until(text, at, end), line.number)
+            };
+            let result = read_or_join(line, ahead, read);
+            self.map_line(line, MapOrigin::BiosE820, result)?;
+        }
+        if !spans.is_empty() {
+            return Ok(true);
+        }
+        let rest = &line.text[body..];
+        if rest.contains("BIOS-provided physical RAM map:") {
+            if self.boot.heading || self.boot.bios_entries() > 0 {
+                self.new_boot(line.number);
+            }
+            self.boot.heading = true;
+            return Ok(true);
+        }
+        if let Some((origin, at)) = e820::head(&line.text, body) {
+            let result = read_or_join(line, ahead, |text| {
+                e820::map_line(&mut Cursor::new(text, at), line.number)
+            });
+            self.map_line(line, origin, result)?;
+            return Ok(true);
+        }
+        if rest.contains("out of order E820 entry") {
+            self.note(line.number, "the kernel found its e820 map out of order", false);
+            return Ok(true);
+        }
+        if e820::update(&line.text, body, line.number).is_none() {
+            return Ok(false);
+        }
+        let result = read_or_join(line, ahead, |text| {
+            e820::update(text, body, line.number).unwrap_or(Ok(None))
+        });
+        match result {
+            Ok(Some(update)) => self.boot.push_update(update),
+            Ok(None) => {}
+            Err(bad) => {
+                let text = format!("a change of the e820 map cannot be read: {}", bad.expected);
+                self.note(line.number, &text, false);
+            }
+        }
+        self.boot.in_map = None;
+        Ok(true)
+    }
+
+    fn map_line(
+        &mut self,
+        line: &Line<'_>,
+        origin: MapOrigin,
+        result: Result<MapLine, Bad>,
+    ) -> Result<(), ParseError> {
+        let extended = origin == MapOrigin::SetupDataE820;
+        match result {
+            _ if extended && self.boot.extended_map_broken => {}
+            Ok(MapLine::Gap) => {}
+            Ok(MapLine::Empty(at)) => {
+                self.note(
+                    line.number,
+                    &format!("an entry without a byte, at {at:#x}, was left out"),
+                    false,
+                );
+            }
+            Ok(MapLine::Entry(entry)) => {
+                if self.boot.fit(origin, &entry) == Fit::BeginsAnew {
+                    if origin == MapOrigin::BiosE820 {
+                        self.new_boot(line.number);
+                    } else {
+                        self.boot.drop_map(origin);
+                    }
+                }
+                let entries = self.boot.push_entry(origin, entry);
+                self.limit(line, entries, "entries of a map")?;
+            }
+            Err(bad) if extended && !line.last => {
+                // It repeats the map before it, with the entries around setup_data split.
+                self.boot.extended_map_broken = true;
+                self.boot.drop_map(origin);
+                let text = format!(
+                    "the extended map (setup_data) is left out, a line cannot be read: {}",
+                    bad.expected
+                );
+                self.note(line.number, &text, false);
+            }
+            Err(bad) => self.check(line, Err(bad))?,
+        }
+        self.boot.in_map = Some(origin);
+        Ok(())
+    }
+
+    /// The other lines of a boot log.
+    fn log<'a>(&mut self, line: &Line<'a>, body: usize, ahead: &mut Peekable<Lines<'a>>) -> bool {
+        let rest = &line.text[body..];
+        if let Some((release, banner)) = platform::linux_version(rest) {
+            if self.boot.banner
+                || self.boot.bios_entries() > 0
+                || !self.boot.machine.updates.is_empty()
+            {
+                let same = self.boot.machine.kernel.as_deref() == Some(release)
+                    && self.boot.bios_entries() == 0;
+                if !same {
+                    self.new_boot(line.number);
+                }
+            }
+            self.boot.banner = true;
+            self.boot.machine.kernel = Some(release.to_owned());
+            self.boot.machine.kernel_banner = Some(banner.to_owned()).filter(|b| !b.is_empty());
+            return true;
+        }
+        self.boot.in_map = None;
+        if rest.starts_with("efi:") || rest.starts_with("EFI: ") {
+            let at = body + "efi:".len();
+            let result = read_or_join(line, ahead, |text| {
+                efi::efi_line(&mut Cursor::new(text, at), line.number)
+            });
+            return self.efi(line.number, result);
+        }
+        platform::fact(&mut self.boot, &line.text, body, line.number)
+    }
+
+    fn efi(&mut self, number: usize, result: Result<EfiLine, Bad>) -> bool {
+        let efi = &mut self.boot.machine.efi;
+        match result {
+            Ok(EfiLine::Other) => return false,
+            Ok(EfiLine::MmioRemoval) => {}
+            Ok(EfiLine::Version(version)) => {
+                efi.version = Some(version);
+                efi.booted = Some(true);
+            }
+            Ok(EfiLine::Tables(tables)) => {
+                efi.booted = Some(true);
+                for table in tables {
+                    if efi.tables.len() < MAX_NOTES && !efi.tables.contains(&table) {
+                        efi.tables.push(table);
+                    }
+                }
+            }
+            Ok(EfiLine::RuntimeHeading) => {
+                efi.runtime_map.clear();
+                self.boot.runtime_heading = true;
+            }
+            Ok(EfiLine::Descriptor(index, descriptor)) => {
+                efi.booted = Some(true);
+                let map = if self.boot.runtime_heading {
+                    &mut efi.runtime_map
+                } else {
+                    &mut efi.memory_map
+                };
+                if index == 0 {
+                    // Printed again after a change: the later one counts.
+                    map.clear();
+                }
+                if map.len() < MAX_ENTRIES {
+                    map.push(descriptor);
+                }
+            }
+            Ok(EfiLine::Invalid(index)) => {
+                let text = format!(
+                    "entry {index} of the EFI memory map is no range of memory: it was left out"
+                );
+                self.note(number, &text, false);
+            }
+            Err(bad) => {
+                let text = format!("a line about EFI cannot be read: {}", bad.expected);
+                self.note(number, &text, true);
+            }
+        }
+        true
+    }
+
+    fn new_boot(&mut self, line: usize) {
+        let next = Boot { first_line: line, ..Boot::default() };
+        self.boots.push(core::mem::replace(&mut self.boot, next));
+        if self.boots.len() >= MAX_NOTES {
+            // Thousands of boots in one text: only the one that can still win is kept.
+            join_parts(&mut self.boots);
+            let kept = choose(core::mem::take(&mut self.boots));
+            self.boots.push(kept);
+        }
+    }
+
+    /// An error of a line of a map; at a cut first or last line, a note.
+    fn check(&mut self, line: &Line<'_>, result: Result<(), Bad>) -> Result<(), ParseError> {
+        match result {
+            Ok(()) => Ok(()),
+            Err(bad) if line.last && !line.first && bad.reaches(line.text.trim_end().len()) => {
+                self.note(
+                    line.number,
+                    "the last line is cut: an entry of a memory map is lost",
+                    true,
+                );
+                Ok(())
+            }
+            Err(bad) => Err(ParseError::at_line(self.name, line.number, &line.text, &bad)),
+        }
+    }
+
+    fn limit(&self, line: &Line<'_>, count: usize, what: &str) -> Result<(), ParseError> {
+        if count <= MAX_ENTRIES {
+            return Ok(());
+        }
+        let expected = format!("expected at most {MAX_ENTRIES} {what}");
+        let bad = Bad { at: 0, len: line.text.len(), expected, ended: false };
+        Err(ParseError::at_line(self.name, line.number, &line.text, &bad))
+    }
+
+    fn note(&mut self, line: usize, text: &str, unreadable: bool) {
+        push_note(&mut self.notes, Note { line, text: text.to_owned(), unreadable });
+    }
+
+    fn finish(mut self) -> Result<Machine, ParseError> {
+        if !self.recognised {
+            return Err(ParseError::whole(self.name, FORMATS));
+        }
+        self.boots.push(self.boot);
+        join_parts(&mut self.boots);
+        for boot in &mut self.boots {
+            platform::conclude(boot);
+        }
+        let mut machine = choose(self.boots).machine;
+        self.name.clone_into(&mut machine.source);
+        machine.notes.splice(0..0, self.notes);
+        if !self.iomem.is_empty() {
+            machine.iomem = self.iomem.finish(&mut machine.notes);
+        }
+        let (memmap, runtime) = self.records.finish(&mut machine.notes);
+        if !memmap.is_empty() {
+            machine.maps.push(MemMap { origin: MapOrigin::FirmwareMemmap, entries: memmap });
+        }
+        if !runtime.is_empty() {
+            machine.efi.booted = Some(true);
+            machine.efi.runtime_map = runtime;
+        }
+        let handed_on = self.ranges.finish();
+        if !handed_on.is_empty() {
+            machine.maps.push(MemMap { origin: MapOrigin::KexecRanges, entries: handed_on });
+        }
+        add_segments(&mut machine, self.segments);
+        from_iomem(&mut machine);
+        let header = self.header;
+        machine.hardware = machine.hardware.or(header.hardware);
+        machine.uv = machine.uv.or(header.uv);
+        machine.cpu.vendor = machine.cpu.vendor.or(header.cpu.vendor);
+        machine.notes.sort_by_key(|n| n.line);
+        Ok(machine)
+    }
+}
+
+/// Reads a line; if it ended too early and the next one looks like its wrapped rest, both together.
+fn read_or_join<'a, T>(
+    line: &Line<'a>,
+    ahead: &mut Peekable<Lines<'a>>,
+    read: impl Fn(&str) -> Result<T, Bad>,
+) -> Result<T, Bad> {
+    let bad = match read(&line.text) {
+        Err(bad) if bad.ended => bad,
+        done => return done,
+    };
+    let Some(next) = ahead.peek() else { return Err(bad) };
+    let Some(body) = next.body() else { return Err(bad) };
+    // A line with a timestamp of its own is not the rest of another.
+    if next.text[..body].contains(|c: char| c.is_ascii_digit()) || next.text.starts_with('#') {
+        return Err(bad);
+    }
+    match read(&format!("{} {}", line.text.trim_end(), &next.text[body..])) {
+        Ok(value) => {
+            ahead.next();
+            Ok(value)
+        }
+        Err(_) => Err(bad),
+    }
+}
+
+fn add_segments(machine: &mut Machine, segments: Vec<(u64, Option<u64>, Option<u64>)>) {
+    for (index, start, size) in segments {
+        let range = start.zip(size).and_then(|(start, size)| PhysRange::from_len(start, size).ok());
+        if let Some(range) = range {
+            machine.segments.push(Segment { range });
+        } else {
+            let text = format!("segment {index} is incomplete or not a range: it was left out");
+            push_note(&mut machine.notes, Note { line: 0, text, unreadable: true });
+        }
+    }
+}
+
+/// What the names in `/proc/iomem` say beyond the map itself.
+pub(crate) fn from_iomem(machine: &mut Machine) {
+    let mut crash = Vec::new();
+    for entry in &machine.iomem {
+        // kernel/crash_core.c: `crashk_res` and `crashk_low_res`.
+        if entry.name == "Crash kernel" {
+            push_range(&mut crash, entry.range);
+        }
+        // drivers/iommu/amd/init.c and drivers/iommu/intel/dmar.c reserve the registers under these names.
+        let maker = match entry.name.as_str() {
+            "amd_iommu" => CpuVendor::Amd,
+            "dmar0" => CpuVendor::Intel,
+            _ => continue,
+        };
+        if machine.cpu.hypervisor != Some(true) {
+            machine.cpu.vendor.get_or_insert(maker);
+        }
+    }
+    for range in crash {
+        if !machine.crash_kernels.iter().any(|c| c.range == range) {
+            machine.crash_kernels.push(CrashKernel { range });
+        }
+    }
+}
+
+/// `…-0x…ffff] usable`: the rest of a map line whose beginning was cut off.
+fn is_tail_of_map_line(text: &str) -> bool {
+    let Some((before, after)) = text.split_once(']') else { return false };
+    let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
+    let digits = hex.len() >= 4 && hex.bytes().all(|b| b.is_ascii_hexdigit());
+    digits && e820::type_words(&mut Cursor::new(after, 0)).is_ok()
+}
+
+/// `fed00000-fed0`: a line of `/proc/iomem` before its name.
+fn is_cut_listing(text: &str) -> bool {
+    let hexish = |t: &str| t.bytes().all(|b| b.is_ascii_hexdigit());
+    let (first, second) = text.split_once('-').unwrap_or((text, ""));
+    first.len() >= 4 && hexish(first) && hexish(second.trim_end_matches([' ', ':']))
+}
