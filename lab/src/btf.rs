@@ -169,7 +169,7 @@ impl<'a> Btf<'a> {
             // With the kind flag, the upper byte is the width of a bit field (btf.rst, BTF_KIND_STRUCT).
             let (bits, width) =
                 if structure.flag() { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
-            if self.is_named(member, name) {
+            if member != 0 && self.is_named(member, name) {
                 return (width == 0).then_some((u64::from(bits), id));
             }
             if member == 0
@@ -322,8 +322,8 @@ fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// struct outer { u32 first; struct { u64 deep; u8 list[3]; }; inner_t named; u32 bits:5; }
-    /// struct inner { struct outer *back; }
+    // struct outer { u32 first; struct { u64 deep; u8 list[3]; }; inner_t named; u32 bits:5; }
+    // struct inner { struct outer *back; }
     fn sample() -> Vec<u8> {
         let names = b"\0outer\0first\0deep\0list\0named\0bits\0inner\0back\0inner_t\0u32\0";
         let name = |wanted: &str| -> u32 {

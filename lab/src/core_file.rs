@@ -10,19 +10,21 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+use identmap::{Entry, PhysAddr, PhysRange, TableRead};
+
 /// Physical memory that can be read, in part.
 pub trait PhysRead {
     /// Fills `buffer` with the bytes from `address` on.
     ///
     /// # Errors
     /// [`Unreadable`] if any byte of it is not there.
-    fn read(&self, address: u64, buffer: &mut [u8]) -> Result<(), Unreadable>;
+    fn read(&self, address: PhysAddr, buffer: &mut [u8]) -> Result<(), Unreadable>;
 
     /// A little-endian number.
     ///
     /// # Errors
     /// As [`PhysRead::read`].
-    fn read_u64(&self, address: u64) -> Result<u64, Unreadable> {
+    fn read_u64(&self, address: PhysAddr) -> Result<u64, Unreadable> {
         let mut buffer = [0; 8];
         self.read(address, &mut buffer)?;
         Ok(u64::from_le_bytes(buffer))
@@ -31,11 +33,14 @@ pub trait PhysRead {
 
 /// No such byte: not in the dump, or it cannot be read from the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unreadable(/** The first physical address that cannot be read. */ pub u64);
+pub struct Unreadable(
+    /// The first physical address that cannot be read.
+    pub PhysAddr,
+);
 
 impl fmt::Display for Unreadable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "physical address 0x{:016x} is not in the memory image", self.0)
+        write!(f, "physical address {} is not in the memory image", self.0)
     }
 }
 
@@ -74,8 +79,8 @@ pub struct CoreFile<S> {
 
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    start: u64,
-    end: u64,
+    range: PhysRange,
+    /// Of its first byte in the file; with the length it stays below 2^64.
     offset: u64,
 }
 
@@ -88,10 +93,10 @@ pub enum CoreError {
     NotACore,
     /// The table of program headers is not as the specification has it; the number is `e_phnum`.
     Headers(u16),
-    /// A segment whose end is beyond 2^64, at this physical address.
+    /// A segment at this physical address that ends beyond 52 bits, or beyond any file.
     Segment(u64),
     /// Two segments hold the same physical address.
-    Overlap(u64),
+    Overlap(PhysAddr),
 }
 
 impl fmt::Display for CoreError {
@@ -103,7 +108,7 @@ impl fmt::Display for CoreError {
             Self::Segment(at) => {
                 write!(f, "the segment at 0x{at:016x} reaches beyond the address space")
             }
-            Self::Overlap(at) => write!(f, "two segments hold 0x{at:016x}"),
+            Self::Overlap(at) => write!(f, "two segments hold {at}"),
         }
     }
 }
@@ -154,42 +159,51 @@ impl<S: ReadAt> CoreFile<S> {
             {
                 continue;
             }
-            let end = start.checked_add(size).ok_or(CoreError::Segment(start))?;
+            let range = PhysRange::from_len(start, size).map_err(|_| CoreError::Segment(start))?;
             offset.checked_add(size).ok_or(CoreError::Segment(start))?;
-            segments.push(Segment { start, end, offset });
+            segments.push(Segment { range, offset });
         }
-        segments.sort_by_key(|segment| segment.start);
-        if let Some(pair) = segments.windows(2).find(|pair| pair[0].end > pair[1].start) {
-            return Err(CoreError::Overlap(pair[1].start));
+        segments.sort_by_key(|segment| segment.range.start());
+        if let Some(pair) =
+            segments.windows(2).find(|pair| pair[0].range.end() > pair[1].range.start())
+        {
+            return Err(CoreError::Overlap(pair[1].range.start()));
         }
         Ok(Self { source, segments })
     }
 
-    /// The physical ranges the file holds, half-open, ascending.
-    pub fn ranges(&self) -> impl Iterator<Item = (u64, u64)> {
-        self.segments.iter().map(|segment| (segment.start, segment.end))
+    /// The physical ranges the file holds, ascending.
+    pub fn ranges(&self) -> impl Iterator<Item = PhysRange> {
+        self.segments.iter().map(|segment| segment.range)
     }
 }
 
 impl<S: ReadAt> PhysRead for CoreFile<S> {
-    fn read(&self, mut address: u64, mut buffer: &mut [u8]) -> Result<(), Unreadable> {
+    fn read(&self, mut address: PhysAddr, mut buffer: &mut [u8]) -> Result<(), Unreadable> {
         while !buffer.is_empty() {
-            let after = self.segments.partition_point(|segment| segment.start <= address);
-            let segment = after
+            let after = self.segments.partition_point(|segment| segment.range.start() <= address);
+            let Segment { range, offset } = after
                 .checked_sub(1)
                 .map(|index| self.segments[index])
-                .filter(|segment| address < segment.end)
+                .filter(|segment| segment.range.contains(address))
                 .ok_or(Unreadable(address))?;
-            let length = (segment.end - address).min(buffer.len() as u64);
+            let length = (range.end().get() - address.get()).min(buffer.len() as u64);
             let (now, later) = buffer.split_at_mut(length as usize);
             self.source
-                .read_at(segment.offset + (address - segment.start), now)
+                .read_at(offset + (address.get() - range.start().get()), now)
                 .map_err(|_| Unreadable(address))?;
             buffer = later;
-            // Only a segment that ends at 2^64 - 1 could make this wrap, and then nothing is left.
-            address = segment.end;
+            address = range.end();
         }
         Ok(())
+    }
+}
+
+impl<S: ReadAt> TableRead for CoreFile<S> {
+    fn entry(&self, table: PhysAddr, index: usize) -> Result<Entry, identmap::Unreadable> {
+        let unreadable = identmap::Unreadable { table };
+        let at = table.checked_add(index as u64 * 8).ok_or(unreadable)?;
+        self.read_u64(at).map(Entry::from_bits).map_err(|_| unreadable)
     }
 }
 
@@ -198,9 +212,9 @@ impl<S: ReadAt> PhysRead for CoreFile<S> {
 ///
 /// # Errors
 /// [`CoreError::Headers`] with too many runs.
-pub fn write_core(pages: &BTreeMap<u64, [u8; 4096]>) -> Result<Vec<u8>, CoreError> {
+pub fn write_core(pages: &BTreeMap<PhysAddr, [u8; 4096]>) -> Result<Vec<u8>, CoreError> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
-    for &address in pages.keys() {
+    for address in pages.keys().map(|address| address.get()) {
         match runs.last_mut() {
             Some((start, size)) if *start + *size == address => *size += 4096,
             _ => runs.push((address, 4096)),
@@ -244,21 +258,26 @@ fn u64_of(header: &[u8], at: usize) -> u64 {
 mod tests {
     use super::*;
 
-    fn pages() -> BTreeMap<u64, [u8; 4096]> {
-        [(0x5000, [5; 4096]), (0x2000, [2; 4096]), (0x3000, [3; 4096])].into()
+    fn at(address: u64) -> PhysAddr {
+        PhysAddr::new(address).unwrap()
+    }
+
+    fn pages() -> BTreeMap<PhysAddr, [u8; 4096]> {
+        [(at(0x5000), [5; 4096]), (at(0x2000), [2; 4096]), (at(0x3000), [3; 4096])].into()
     }
 
     #[test]
     fn pages_come_back_and_holes_do_not() {
         let core = CoreFile::open(write_core(&pages()).unwrap()).unwrap();
-        assert_eq!(core.ranges().collect::<Vec<_>>(), [(0x2000, 0x4000), (0x5000, 0x6000)]);
+        let ranges: Vec<String> = core.ranges().map(|range| format!("{range:?}")).collect();
+        assert_eq!(ranges, ["[0x2000, 0x4000)", "[0x5000, 0x6000)"]);
         let mut buffer = [0; 16];
-        core.read(0x2ff8, &mut buffer).unwrap();
+        core.read(at(0x2ff8), &mut buffer).unwrap();
         assert_eq!(buffer, [2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3]);
-        assert_eq!(core.read_u64(0x5ff8), Ok(0x0505050505050505));
-        assert_eq!(core.read(0x3ff8, &mut buffer), Err(Unreadable(0x4000)));
-        assert_eq!(core.read_u64(0x1fff), Err(Unreadable(0x1fff)));
-        assert_eq!(core.read_u64(u64::MAX), Err(Unreadable(u64::MAX)));
+        assert_eq!(core.read_u64(at(0x5ff8)), Ok(0x0505050505050505));
+        assert_eq!(core.read(at(0x3ff8), &mut buffer), Err(Unreadable(at(0x4000))));
+        assert_eq!(core.read_u64(at(0x1fff)), Err(Unreadable(at(0x1fff))));
+        assert_eq!(core.read_u64(PhysAddr::MAX), Err(Unreadable(PhysAddr::MAX)));
     }
 
     #[test]
@@ -266,7 +285,7 @@ mod tests {
         let whole = write_core(&pages()).unwrap();
         for end in (0..whole.len()).step_by(37) {
             if let Ok(core) = CoreFile::open(whole[..end].to_vec()) {
-                assert_eq!(core.read_u64(0x5ff8), Err(Unreadable(0x5ff8)), "cut at {end}");
+                assert_eq!(core.read_u64(at(0x5ff8)), Err(Unreadable(at(0x5ff8))), "cut at {end}");
             } else {
                 assert!(end < EHDR + 2 * PHDR);
             }
@@ -279,7 +298,7 @@ mod tests {
         let second = EHDR + PHDR + 24;
         let mut bytes = whole.clone();
         bytes[second..second + 8].copy_from_slice(&0x3000_u64.to_le_bytes());
-        assert!(matches!(CoreFile::open(bytes), Err(CoreError::Overlap(0x3000))));
+        assert!(matches!(CoreFile::open(bytes), Err(CoreError::Overlap(at)) if at.get() == 0x3000));
         let mut bytes = whole;
         bytes[second..second + 8].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(matches!(CoreFile::open(bytes), Err(CoreError::Segment(u64::MAX))));

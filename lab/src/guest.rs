@@ -123,16 +123,16 @@ pub fn boot(
     fs::write(work.path("initrd"), initramfs(settings, &kernel)?)?;
     let mut qemu = Qemu::start(cell, settings, &kernel, work, &results.join("console.log"))?;
     let mut link = Link::connect(&mut qemu, deadline)?;
-    let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_secs(60))?;
-    qmp.run("cont", json!({}))?;
+    let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_mins(1))?;
+    qmp.run("cont", &json!({}))?;
 
     say("booting");
     let mut log = Vec::new();
     loop {
-        let line = link.line(deadline).map_err(|error| {
+        let words = link.line(deadline).map_err(|error| {
             format!("the guest stopped talking after {log:?}: {error}{}", qemu.last_words(results))
         })?;
-        match line.split_once(' ').unwrap_or((&line, "")) {
+        match words.split_once(' ').unwrap_or((&words, "")) {
             ("log", text) => {
                 if text.starts_with("kexec") {
                     say("loading the image");
@@ -146,7 +146,7 @@ pub fn boot(
             }
             ("failed", text) => return Err(format!("in the guest: {text}").into()),
             ("loaded", _) => break,
-            _ => return Err(format!("unexpected word from the guest: {line}").into()),
+            _ => return Err(format!("unexpected word from the guest: {words}").into()),
         }
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -159,13 +159,13 @@ impl Loaded {
     /// # Errors
     /// QEMU's own words.
     pub fn dump(&mut self) -> Result<(PathBuf, Registers), Failure> {
-        self.qmp.run("stop", json!({}))?;
+        self.qmp.run("stop", &json!({}))?;
         let text = self.qmp.human("info registers")?;
         let register = |name| qmp::register(&text, name).ok_or(format!("no {name} in: {text}"));
         let registers = Registers { cr3: register("CR3")?, cr4: register("CR4")? };
         let path = self.qemu.work.path("memory");
         let protocol = format!("file:{}", path.display());
-        self.qmp.run("dump-guest-memory", json!({ "paging": false, "protocol": protocol }))?;
+        self.qmp.run("dump-guest-memory", &json!({ "paging": false, "protocol": protocol }))?;
         Ok((path, registers))
     }
 
@@ -174,7 +174,7 @@ impl Loaded {
     /// # Errors
     /// When the guest cannot be told to.
     pub fn jump(mut self, patience: Duration) -> Result<Second, Failure> {
-        self.qmp.run("cont", json!({}))?;
+        self.qmp.run("cont", &json!({}))?;
         self.link.tell("jump")?;
         let deadline = Instant::now() + patience;
         loop {
@@ -388,14 +388,15 @@ fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
             archive.file(&format!("{dir}/{name}"), &read(&path)?);
         }
     }
-    let symbols: String = SYMBOLS.iter().map(|name| format!("{name}\n")).collect();
+    let symbols = SYMBOLS.join("\n") + "\n";
     archive.file("symbols", symbols.as_bytes());
     if let Some(path) = &settings.guest_binary {
         archive.file("bin/identmap", &read(path)?);
     }
     if !settings.guest_commands.is_empty() {
-        let lines: String =
-            settings.guest_commands.iter().map(|(name, line)| format!("{name} {line}\n")).collect();
+        let lines: Vec<String> =
+            settings.guest_commands.iter().map(|(name, line)| format!("{name} {line}")).collect();
+        let lines = lines.join("\n") + "\n";
         archive.file("commands", lines.as_bytes());
     }
     Ok(archive.finish())
@@ -478,7 +479,7 @@ fn is_patience(error: &io::Error) -> bool {
 /// Unpacks the guest's facts with the system's tar.
 fn unpack(archive: &[u8], into: &Path) -> Result<(), Failure> {
     let mut child = Command::new("tar")
-        .args(["-xzf", "-", "--no-same-owner", "--mode=u+rwX", "-C"])
+        .args(["-xmzf", "-", "--no-same-owner", "--mode=u+rwX", "-C"])
         .arg(into)
         .stdin(Stdio::piped())
         .spawn()

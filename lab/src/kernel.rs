@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use identmap::{PhysAddr, PhysRange, RangeError, VirtAddr};
+
 use crate::btf::{Btf, BtfError};
 use crate::core_file::{PhysRead, Unreadable};
 
@@ -27,7 +29,7 @@ pub const SYMBOLS: &[&str] = &[
 
 /// Symbol addresses.
 #[derive(Clone, Debug, Default)]
-pub struct Symbols(BTreeMap<String, u64>);
+pub struct Symbols(BTreeMap<String, VirtAddr>);
 
 impl Symbols {
     /// Reads lines `ADDRESS TYPE NAME [MODULE]`; the first of equal names counts, lines of another
@@ -39,7 +41,7 @@ impl Symbols {
             let mut words = line.split_whitespace();
             let address = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
             if let (Some(address), Some(_), Some(name)) = (address, words.next(), words.next()) {
-                symbols.entry(name.to_owned()).or_insert(address);
+                symbols.entry(name.to_owned()).or_insert(VirtAddr::new(address));
             }
         }
         Self(symbols)
@@ -47,12 +49,12 @@ impl Symbols {
 
     /// The virtual address of a symbol. Zero is what a kernel prints to those it does not trust.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<u64> {
-        self.0.get(name).copied().filter(|address| *address != 0)
+    pub fn get(&self, name: &str) -> Option<VirtAddr> {
+        self.0.get(name).copied().filter(|address| address.get() != 0)
     }
 
     /// All symbols, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&str, VirtAddr)> {
         self.0.iter().map(|(name, address)| (name.as_str(), *address))
     }
 }
@@ -65,13 +67,15 @@ pub enum KernelError {
     /// Its BTF does not describe this member (or structure).
     Layout(&'static str),
     /// A kernel virtual address that is neither in the kernel's image nor in its direct map.
-    Virtual(u64),
+    Virtual(VirtAddr),
     /// Physical memory that is not in the dump.
     Unreadable(Unreadable),
     /// The BTF in the kernel's image cannot be read.
     Btf(BtfError),
     /// A value that cannot be: what it is, and the value.
     Implausible(&'static str, u64),
+    /// Ends that are not of a range: of what, and why.
+    Range(&'static str, RangeError),
 }
 
 impl fmt::Display for KernelError {
@@ -80,10 +84,11 @@ impl fmt::Display for KernelError {
             Self::Symbol(name) => write!(f, "no symbol {name} in /proc/kallsyms"),
             Self::Layout(member) => write!(f, "the kernel's BTF does not describe {member}"),
             Self::Virtual(address) => {
-                write!(f, "0x{address:016x} is neither in the kernel's image nor in its direct map")
+                write!(f, "{address} is neither in the kernel's image nor in its direct map")
             }
             Self::Unreadable(error) => error.fmt(f),
             Self::Btf(error) => error.fmt(f),
+            Self::Range(what, error) => write!(f, "{what}: {error}"),
             Self::Implausible(what, value) => write!(f, "{what} cannot be 0x{value:x}"),
         }
     }
@@ -102,16 +107,12 @@ impl From<Unreadable> for KernelError {
 pub struct Kernel<'m, M> {
     memory: &'m M,
     symbols: Symbols,
-    /// Virtual and physical address of `_text`, and the virtual end of the image.
-    text: u64,
-    text_physical: u64,
-    end: u64,
-    /// Start of the direct map of all memory.
-    pub page_offset_base: u64,
-    /// Start of the array of `struct page`.
-    pub vmemmap_base: u64,
-    /// A page-aligned byte count that no physical address reaches: the size of the direct map.
-    direct_size: u64,
+    /// The kernel's image: virtual addresses, and where the first of them lies.
+    image: std::ops::Range<VirtAddr>,
+    text: PhysAddr,
+    /// The direct map of all memory: virtual addresses, of which the first is of physical address 0.
+    direct: std::ops::Range<VirtAddr>,
+    vmemmap_base: VirtAddr,
 }
 
 /// Which image: what `kexec -l` loads, or what `kexec -p` does.
@@ -123,20 +124,20 @@ pub enum Slot {
     Crash,
 }
 
-/// A loaded image, as `struct kimage` has it. Addresses are physical.
+/// A loaded image, as `struct kimage` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoadedImage {
-    /// Where the structure itself lies, and its size.
-    pub structure: (u64, u64),
+    /// Where the structure itself lies.
+    pub structure: PhysRange,
     /// The top table.
-    pub root: u64,
-    /// The first of the two pages that hold the control code (before 6.1.129 and between 6.1.138 and
-    /// 6.12: the top table, then the code).
-    pub control_page: u64,
+    pub root: PhysAddr,
+    /// The first of the two pages of control code; where the top table has no page of its own, it is
+    /// this one and the code is in the second.
+    pub control_page: PhysAddr,
     /// Where the jump goes.
-    pub start: u64,
-    /// Destination ranges in the order of the kernel's array, half-open.
-    pub segments: Vec<(u64, u64)>,
+    pub start: PhysAddr,
+    /// Destination ranges in the order of the kernel's array, empty ones left out.
+    pub segments: Vec<PhysRange>,
 }
 
 /// Most ranges `pfn_mapped[]` holds: `E820_MAX_ENTRIES` is 128 + 3 * `MAX_NUMNODES` (1024 at most).
@@ -147,34 +148,34 @@ const BTF_MAX: u64 = 64 << 20;
 const SEGMENTS_MAX: u64 = 256;
 
 impl<'m, M: PhysRead> Kernel<'m, M> {
-    /// Takes a kernel whose `_text` lies at `text_physical`: the start of "Kernel code" in
+    /// Takes a kernel whose `_text` lies at `text`: the start of "Kernel code" in
     /// `/proc/iomem` (arch/x86/kernel/setup.c, `setup_arch`: `code_resource.start = __pa_symbol(_text)`).
     ///
     /// # Errors
     /// [`KernelError`] when a symbol is missing or its variable cannot be read.
-    pub fn new(memory: &'m M, symbols: Symbols, text_physical: u64) -> Result<Self, KernelError> {
+    pub fn new(memory: &'m M, symbols: Symbols, text: PhysAddr) -> Result<Self, KernelError> {
         let find = |name| symbols.get(name).ok_or(KernelError::Symbol(name));
-        let (text, end) = (find("_text")?, find("_end")?);
-        if end <= text {
-            return Err(KernelError::Implausible("_end", end));
-        }
-        let mut kernel = Self {
-            memory,
-            text,
-            text_physical,
-            end,
-            symbols,
-            page_offset_base: u64::MAX,
-            vmemmap_base: u64::MAX,
-            direct_size: 0,
-        };
-        kernel.page_offset_base = kernel.read_symbol("page_offset_base")?;
-        kernel.vmemmap_base = kernel.read_symbol("vmemmap_base")?;
-        kernel.direct_size = kernel
-            .vmemmap_base
-            .checked_sub(kernel.page_offset_base)
-            .ok_or(KernelError::Implausible("vmemmap_base", kernel.vmemmap_base))?;
+        let image = find("_text")?..find("_end")?;
+        let nowhere = VirtAddr::new(u64::MAX);
+        let direct = nowhere..nowhere;
+        let mut kernel = Self { memory, image, text, symbols, direct, vmemmap_base: nowhere };
+        let start = VirtAddr::new(kernel.read_symbol("page_offset_base")?);
+        kernel.vmemmap_base = VirtAddr::new(kernel.read_symbol("vmemmap_base")?);
+        // Whatever lies between, the direct map ends before (Documentation/arch/x86/x86_64/mm.rst).
+        kernel.direct = start..kernel.vmemmap_base;
         Ok(kernel)
+    }
+
+    /// Start of the direct map (`page_offset_base`).
+    #[must_use]
+    pub fn direct_map(&self) -> VirtAddr {
+        self.direct.start
+    }
+
+    /// Start of the array of `struct page` (`vmemmap_base`).
+    #[must_use]
+    pub fn vmemmap(&self) -> VirtAddr {
+        self.vmemmap_base
     }
 
     /// The text of `linux_banner`: a kernel whose banner reads as its own is one whose addresses are
@@ -198,9 +199,10 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
         let start = self.symbol("__start_BTF")?;
         let stop = self.symbol("__stop_BTF")?;
         let size = stop
-            .checked_sub(start)
+            .get()
+            .checked_sub(start.get())
             .filter(|size| *size <= BTF_MAX)
-            .ok_or(KernelError::Implausible("__stop_BTF", stop))?;
+            .ok_or(KernelError::Implausible("__stop_BTF", stop.get()))?;
         let mut bytes = vec![0; size as usize];
         self.memory.read(self.physical(start)?, &mut bytes)?;
         Ok(bytes)
@@ -223,62 +225,80 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
             return Ok(None);
         }
         let size = btf.size_of("kimage").ok_or(KernelError::Layout("struct kimage"))?;
-        let structure = self.physical(pointer)?;
+        let start = self.physical(VirtAddr::new(pointer))?;
+        let structure = PhysRange::from_len(start.get(), size)
+            .map_err(|error| KernelError::Range("struct kimage", error))?;
         let field = |path: &'static str| -> Result<u64, KernelError> {
             let offset = btf.offset_of("kimage", path).ok_or(KernelError::Layout(path))?;
-            let at = structure.checked_add(offset).ok_or(Unreadable(structure))?;
-            Ok(self.memory.read_u64(at)?)
+            self.read_in(start, offset)
         };
 
-        let page = field("control_code_page")?;
-        let page_size = btf.size_of("page").filter(|size| *size != 0);
-        let control_page = page
-            .checked_sub(self.vmemmap_base)
-            .zip(page_size)
-            .filter(|(distance, size)| distance % size == 0)
-            .and_then(|(distance, size)| (distance / size).checked_mul(4096))
-            .ok_or(KernelError::Implausible("control_code_page", page))?;
+        let control_page = self.page_address(btf, field("control_code_page")?)?;
         // Since "x86/kexec: Allocate PGD for x86_64 transition page tables separately" the top table
         // has its own page; before, it is the first of the control pages.
         let root = match btf.offset_of("kimage", "arch.pgd") {
-            Some(_) => self.physical(field("arch.pgd")?)?,
+            Some(_) => self.physical(VirtAddr::new(field("arch.pgd")?))?,
             None => control_page,
         };
+        let entry = field("start")?;
+        let entry = PhysAddr::new(entry).ok_or(KernelError::Implausible("start", entry))?;
+        let segments = self.segments(btf, start, field("nr_segments")?)?;
+        Ok(Some(LoadedImage { structure, root, control_page, start: entry, segments }))
+    }
 
+    /// The array of `struct kexec_segment` in the `struct kimage` at `image`.
+    fn segments(
+        &self,
+        btf: &Btf<'_>,
+        image: PhysAddr,
+        count: u64,
+    ) -> Result<Vec<PhysRange>, KernelError> {
         let list = btf.member("kimage", "segment").ok_or(KernelError::Layout("segment"))?;
-        let element =
+        let size =
             btf.size_of("kexec_segment").ok_or(KernelError::Layout("struct kexec_segment"))?;
-        let mem = btf.offset_of("kexec_segment", "mem").ok_or(KernelError::Layout("mem"))?;
-        let memsz = btf.offset_of("kexec_segment", "memsz").ok_or(KernelError::Layout("memsz"))?;
-        let count = field("nr_segments")?;
+        let member = |path: &'static str| {
+            btf.offset_of("kexec_segment", path).ok_or(KernelError::Layout(path))
+        };
+        let (mem, memsz) = (member("mem")?, member("memsz")?);
         if count > list.elements.min(SEGMENTS_MAX) {
             return Err(KernelError::Implausible("nr_segments", count));
         }
         let mut segments = Vec::new();
         for index in 0..count {
             let at = index
-                .checked_mul(element)
-                .and_then(|at| at.checked_add(list.offset)?.checked_add(structure))
-                .ok_or(Unreadable(structure))?;
-            let start = self.memory.read_u64(at.saturating_add(mem))?;
-            let length = self.memory.read_u64(at.saturating_add(memsz))?;
-            let end = start.checked_add(length).ok_or(KernelError::Implausible("memsz", length))?;
-            segments.push((start, end));
+                .checked_mul(size)
+                .and_then(|at| image.checked_add(at.checked_add(list.offset)?))
+                .ok_or(Unreadable(image))?;
+            let length = self.read_in(at, memsz)?;
+            if length != 0 {
+                let range = PhysRange::from_len(self.read_in(at, mem)?, length);
+                segments.push(range.map_err(|error| KernelError::Range("segment", error))?);
+            }
         }
-        Ok(Some(LoadedImage {
-            structure: (structure, size),
-            root,
-            control_page,
-            start: field("start")?,
-            segments,
-        }))
+        Ok(segments)
+    }
+
+    /// What `page_address()` gives for a `struct page` in the vmemmap, as a physical address.
+    fn page_address(&self, btf: &Btf<'_>, page: u64) -> Result<PhysAddr, KernelError> {
+        let size = btf.size_of("page").ok_or(KernelError::Layout("struct page"))?;
+        let distance = page.checked_sub(self.vmemmap_base.get());
+        distance
+            .filter(|distance| size != 0 && distance % size == 0)
+            .and_then(|distance| (distance / size).checked_mul(4096))
+            .and_then(PhysAddr::new)
+            .ok_or(KernelError::Implausible("struct page pointer", page))
+    }
+
+    fn read_in(&self, structure: PhysAddr, offset: u64) -> Result<u64, KernelError> {
+        let at = structure.checked_add(offset).ok_or(Unreadable(structure))?;
+        Ok(self.memory.read_u64(at)?)
     }
 
     /// `pfn_mapped[]`: the ranges of the direct map, half-open, in bytes.
     ///
     /// # Errors
     /// [`KernelError`] when the array cannot be found or read, or holds what cannot be.
-    pub fn pfn_mapped(&self) -> Result<Vec<(u64, u64)>, KernelError> {
+    pub fn pfn_mapped(&self) -> Result<Vec<PhysRange>, KernelError> {
         // struct range { u64 start, end; } of page numbers, the end exclusive (arch/x86/mm/init.c,
         // add_pfn_range_mapped); nr_pfn_mapped is an int.
         let count = self.read_symbol("nr_pfn_mapped")? & 0xffff_ffff;
@@ -290,9 +310,9 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
             |pfn: u64| pfn.checked_mul(4096).ok_or(KernelError::Implausible("pfn_mapped", pfn));
         (0..count)
             .map(|index| {
-                let start = self.memory.read_u64(array + index * 16)?;
-                let end = self.memory.read_u64(array + index * 16 + 8)?;
-                Ok((bytes(start)?, bytes(end)?))
+                let start = bytes(self.read_in(array, index * 16)?)?;
+                let end = bytes(self.read_in(array, index * 16 + 8)?)?;
+                PhysRange::new(start, end).map_err(|error| KernelError::Range("pfn_mapped", error))
             })
             .collect()
     }
@@ -309,36 +329,36 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
     ///
     /// # Errors
     /// [`KernelError::Virtual`] for any other address.
-    pub fn physical(&self, address: u64) -> Result<u64, KernelError> {
-        let in_image = address >= self.text && address < self.end;
-        let (base, physical) =
-            if in_image { (self.text, self.text_physical) } else { (self.page_offset_base, 0) };
-        address
-            .checked_sub(base)
-            .filter(|distance| in_image || *distance < self.direct_size)
-            .and_then(|distance| distance.checked_add(physical))
-            .ok_or(KernelError::Virtual(address))
+    pub fn physical(&self, address: VirtAddr) -> Result<PhysAddr, KernelError> {
+        let (map, base) = if self.image.contains(&address) {
+            (&self.image, self.text)
+        } else if self.direct.contains(&address) {
+            (&self.direct, PhysAddr::ZERO)
+        } else {
+            return Err(KernelError::Virtual(address));
+        };
+        base.checked_add(address.get() - map.start.get()).ok_or(KernelError::Virtual(address))
     }
 
-    fn symbol(&self, name: &'static str) -> Result<u64, KernelError> {
+    fn symbol(&self, name: &'static str) -> Result<VirtAddr, KernelError> {
         self.symbols.get(name).ok_or(KernelError::Symbol(name))
     }
 }
 
-/// Start of a resource of this name in the text of `/proc/iomem`; zero is what it prints without
-/// privilege.
+/// Start of a resource of this name in the text of `/proc/iomem`; `None` also if all are zero, which
+/// is what it prints without privilege.
 #[must_use]
-pub fn iomem_start(iomem: &str, name: &str) -> Option<u64> {
-    iomem_ranges(iomem, name).map(|(start, _)| start).find(|start| *start != 0)
+pub fn iomem_start(iomem: &str, name: &str) -> Option<PhysAddr> {
+    iomem_ranges(iomem, name).map(PhysRange::start).find(|start| *start != PhysAddr::ZERO)
 }
 
-/// Ranges of all resources of this name in the text of `/proc/iomem`, half-open.
-pub fn iomem_ranges<'a>(iomem: &'a str, name: &'a str) -> impl Iterator<Item = (u64, u64)> + 'a {
+/// Ranges of all resources of this name in the text of `/proc/iomem`.
+pub fn iomem_ranges<'a>(iomem: &'a str, name: &'a str) -> impl Iterator<Item = PhysRange> + 'a {
     iomem.lines().filter_map(move |line| {
         let (range, found) = line.trim_start().split_once(" : ")?;
-        let (start, end) = range.split_once('-')?;
+        let (start, last) = range.split_once('-')?;
         let start = u64::from_str_radix(start, 16).ok()?;
-        let end = u64::from_str_radix(end, 16).ok()?.checked_add(1)?;
-        (found == name).then_some((start, end))
+        let last = u64::from_str_radix(last, 16).ok()?;
+        PhysRange::from_inclusive(start, last).ok().filter(|_| found == name)
     })
 }

@@ -14,7 +14,8 @@ use identmap_lab::results::{self, Outcome};
 const USAGE: &str = "\
 usage: identmap-lab list [--filter WORDS]
        identmap-lab run [--filter WORDS] [--jobs N] [--no-jump] [--keep-dump] [--loud]
-                        [--append WORDS] [--guest-bin FILE] [--guest-run NAME=COMMAND]...
+                        [--patience SECONDS] [--append WORDS] [--guest-bin FILE]
+                        [--guest-run NAME=COMMAND]...
 
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
                    name or parts of it joined by +, such as 6.1+kdump,7.x
@@ -22,6 +23,7 @@ usage: identmap-lab list [--filter WORDS]
   --no-jump        stop after the dump, do not boot the second kernel
   --keep-dump      keep all of the guest's memory (2.5 GiB each) as memory-all.elf
   --loud           let the kernels print to console.log
+  --patience SECONDS   bound for a guest to load its image, and again to jump (120)
   --append WORDS   more words for the first kernel's command line
   --guest-bin FILE    a static binary, /bin/identmap in the guest
   --guest-run NAME=COMMAND   run it in the guest once the image is loaded; results/CELL/guest/NAME.out
@@ -45,7 +47,9 @@ fn main() -> ExitCode {
         .collect();
     match command.as_deref() {
         Some("list") => {
-            cells.iter().for_each(|cell| println!("{cell}"));
+            for cell in &cells {
+                println!("{cell}");
+            }
             ExitCode::SUCCESS
         }
         Some("run") if cells.is_empty() => {
@@ -80,7 +84,7 @@ impl Options {
                 append: String::new(),
                 jump: true,
                 loud: false,
-                patience: Duration::from_secs(120),
+                patience: Duration::from_mins(2),
             },
             filter: None,
             jobs: 2,
@@ -97,6 +101,12 @@ impl Options {
                 "--no-jump" => options.settings.jump = false,
                 "--keep-dump" => options.keep_dump = true,
                 "--loud" => options.settings.loud = true,
+                "--patience" => {
+                    let seconds =
+                        value()?.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+                    let seconds = seconds.ok_or("--patience needs a number of seconds")?;
+                    options.settings.patience = Duration::from_secs(seconds);
+                }
                 "--append" => options.settings.append = value()?,
                 "--guest-bin" => options.settings.guest_binary = Some(value()?.into()),
                 "--guest-run" => {

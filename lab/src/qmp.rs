@@ -26,7 +26,7 @@ impl Qmp {
         if greeting.get("QMP").is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "no QMP greeting"));
         }
-        qmp.run("qmp_capabilities", json!({}))?;
+        qmp.run("qmp_capabilities", &json!({}))?;
         Ok(qmp)
     }
 
@@ -34,7 +34,7 @@ impl Qmp {
     ///
     /// # Errors
     /// What the socket gives, or [`io::ErrorKind::Other`] with QEMU's own description.
-    pub fn run(&mut self, command: &str, arguments: Value) -> io::Result<Value> {
+    pub fn run(&mut self, command: &str, arguments: &Value) -> io::Result<Value> {
         let line = json!({ "execute": command, "arguments": arguments }).to_string();
         let socket = self.stream.get_mut();
         socket.write_all(line.as_bytes())?;
@@ -55,7 +55,7 @@ impl Qmp {
     /// # Errors
     /// As [`Qmp::run`].
     pub fn human(&mut self, command: &str) -> io::Result<String> {
-        let text = self.run("human-monitor-command", json!({ "command-line": command }))?;
+        let text = self.run("human-monitor-command", &json!({ "command-line": command }))?;
         Ok(text.as_str().unwrap_or_default().to_owned())
     }
 

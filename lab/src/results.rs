@@ -8,92 +8,21 @@
 //! | `guest/` | output and exit status of commands run in the guest |
 //! | `console.log` | both kernels' console |
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
 use std::time::Instant;
 
-use serde::Serialize;
+use identmap::{
+    Found, LeafRun, Levels, PageSize, Paging, PhysAddr, PhysRange, Seen, TableRead, VirtAddr,
+};
 
 use crate::btf::Btf;
 use crate::cells::{Cell, Firmware, Load};
 use crate::core_file::{CoreFile, PhysRead, write_core};
+use crate::facts::{Efi, Facts, Leaves, Phys, Range, SCHEMA, Seconds, Transition, Virt};
 use crate::guest::{self, Failure, Registers, Second, Settings};
 use crate::kernel::{self, Kernel, LoadedImage, Slot, Symbols};
 use crate::tables::{self, Tables};
-
-/// `facts.json`.
-#[derive(Debug, Serialize)]
-pub struct Facts {
-    schema: &'static str,
-    cell: String,
-    release: String,
-    package: String,
-    /// The guest's kernel command line.
-    command_line: String,
-    /// How many levels the running kernel's tables have, and so the image's.
-    levels: u32,
-    /// Whether the running kernel has 1G pages in use (`direct_gbpages`).
-    gbpages: bool,
-    /// Physical address of the image's top table.
-    root: String,
-    /// Physical address of the first control page; its second page holds the code before 6.12.
-    control_page: String,
-    /// Physical address where the jump goes.
-    start: String,
-    /// Physical address and size of `struct kimage`.
-    kimage: Range,
-    /// The image's segments, in its order.
-    segments: Vec<Range>,
-    /// `pfn_mapped[]`, in its order.
-    pfn_mapped: Vec<Range>,
-    /// EFI facts; absent without EFI.
-    efi: Option<Efi>,
-    /// Start of the direct map.
-    page_offset_base: String,
-    /// Start of the array of `struct page`.
-    vmemmap_base: String,
-    /// Physical address of `_text`.
-    text: String,
-    /// Symbol addresses, virtual.
-    symbols: BTreeMap<String, String>,
-    cr3: String,
-    cr4: String,
-    /// Pages that hold tables.
-    tables: usize,
-    /// Leaves by size.
-    leaves: BTreeMap<&'static str, u64>,
-    /// What came after the jump; absent if there was none.
-    second: Option<String>,
-    /// Seconds to the loaded image, for the dump with its reading, and to the second kernel.
-    seconds: [f64; 3],
-}
-
-#[derive(Debug, Serialize)]
-struct Efi {
-    /// Physical address of the system table, from `boot_params`.
-    system_table: String,
-    /// Physical range of the configuration-table array, from the kernel and the system table.
-    config_tables: Range,
-    /// Number of entries.
-    entries: u64,
-    /// Bytes between that array and the nearest "System RAM" of /proc/iomem.
-    bytes_to_ram: u64,
-}
-
-/// Half-open inside, inclusive in print.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range(u64, u64);
-
-impl Serialize for Range {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!(
-            "0x{:016x}-0x{:016x}",
-            self.0,
-            self.1.saturating_sub(1)
-        ))
-    }
-}
 
 /// A cell's line in the final table.
 #[derive(Clone, Debug)]
@@ -149,28 +78,19 @@ fn run_inner(
         None
     };
     facts.second = second.as_ref().map(Second::to_string);
-    facts.seconds = [booted, dumped, jumping.elapsed().as_secs_f64()];
+    facts.seconds = Seconds { loaded: booted, dumped, second: jumping.elapsed().as_secs_f64() };
     let mut text = serde_json::to_string_pretty(&facts)?;
     text.push('\n');
     fs::write(results.join("facts.json"), text)?;
 
-    let [small, middle, large] = [facts.leaves["4K"], facts.leaves["2M"], facts.leaves["1G"]];
-    let mut summary = format!(
-        "{:12} {:3} tables {small:2}x4K {middle:4}x2M {large}x1G",
-        facts.release_short(),
-        facts.tables
-    );
+    let Leaves { small, middle, large } = facts.leaves;
+    let version = facts.package.split(' ').next_back().unwrap_or_default();
+    let summary =
+        format!("{version:16} {:2} tables {small}x4K {middle:4}x2M {large}x1G", facts.tables);
     match second {
-        None => {}
-        Some(Second::Up(release)) => summary += &format!("  second kernel up ({release})"),
-        Some(other) => return Err(format!("{summary}; second kernel: {other}").into()),
-    }
-    Ok(summary)
-}
-
-impl Facts {
-    fn release_short(&self) -> &str {
-        self.release.split(['-', '+']).next().unwrap_or_default()
+        None => Ok(summary),
+        Some(Second::Up(release)) if release == facts.release => Ok(summary + "  second kernel up"),
+        Some(other) => Err(format!("{summary}; second kernel: {other}").into()),
     }
 }
 
@@ -178,7 +98,7 @@ impl Facts {
 fn extract(
     cell: &Cell,
     results: &Path,
-    memory: &impl PhysRead,
+    memory: &(impl PhysRead + TableRead),
     registers: Registers,
 ) -> Result<Facts, Failure> {
     let root = results.join("root");
@@ -193,69 +113,111 @@ fn extract(
     let kernel = Kernel::new(memory, symbols.clone(), text)?;
     let banner = kernel.banner()?;
     if !banner.starts_with(&format!("Linux version {release} ")) {
-        return Err(format!(
-            "the kernel's banner reads {banner:?}: addresses are translated wrongly"
-        )
-        .into());
+        return Err(format!("the kernel's banner reads {banner:?}: addresses are wrong").into());
     }
     let btf_bytes = kernel.btf_bytes()?;
     let btf = Btf::parse(&btf_bytes)?;
     let slot = if cell.load == Load::Crash { Slot::Crash } else { Slot::Normal };
     let image = kernel.loaded_image(&btf, slot)?.ok_or("no image is loaded")?;
-    let levels = if registers.cr4 & CR4_LA57 == 0 { 4 } else { 5 };
-    if (levels == 5) != cell.la57 {
-        return Err(format!("the guest runs with {levels} levels").into());
+    let levels = if registers.cr4 & CR4_LA57 == 0 { Levels::Four } else { Levels::Five };
+    if (levels == Levels::Five) != cell.la57 {
+        return Err(format!("the guest runs with {} levels", levels.count()).into());
+    }
+    let gbpages = kernel.read_symbol("direct_gbpages")? & 0xffff_ffff != 0;
+    if gbpages != cell.gbpages {
+        return Err(format!("the guest's direct_gbpages is {gbpages}").into());
     }
     let tables = tables::collect(memory, image.root, levels)?;
+    let (leaves, transition) = decode(memory, &image, levels, &tables)?;
     let efi = efi(cell, &root, &iomem, &kernel, memory)?;
-    let direct_gbpages = kernel.read_symbol("direct_gbpages")? & 0xffff_ffff != 0;
-    if direct_gbpages != cell.gbpages {
-        return Err(format!("the guest's direct_gbpages is {direct_gbpages}").into());
-    }
     save_memory(results, memory, &tables, &image, efi.as_ref())?;
 
     let package = results.ancestors().nth(3).map(|cache| cache.join("kernels").join(cell.series));
     let package = package.and_then(|dir| fs::read_to_string(dir.join("package.txt")).ok());
     Ok(Facts {
-        schema: "identmap.lab-cell/1",
+        schema: SCHEMA.to_owned(),
         cell: cell.to_string(),
         release,
         package: package.unwrap_or_default().trim().to_owned(),
         command_line: read("proc/cmdline")?.trim().to_owned(),
-        levels,
-        gbpages: direct_gbpages,
-        root: hex(image.root),
-        control_page: hex(image.control_page),
-        start: hex(image.start),
-        kimage: Range(image.structure.0, image.structure.0 + image.structure.1),
-        segments: image.segments.iter().map(|(start, end)| Range(*start, *end)).collect(),
-        pfn_mapped: kernel.pfn_mapped()?.iter().map(|(start, end)| Range(*start, *end)).collect(),
+        levels: levels.count(),
+        gbpages,
+        root: Phys(image.root),
+        control_page: Phys(image.control_page),
+        transition,
+        start: Phys(image.start),
+        kimage: Range(image.structure),
+        segments: image.segments.into_iter().map(Range).collect(),
+        pfn_mapped: kernel.pfn_mapped()?.into_iter().map(Range).collect(),
         efi,
-        page_offset_base: hex(kernel.page_offset_base),
-        vmemmap_base: hex(kernel.vmemmap_base),
-        text: hex(text),
-        symbols: symbols.iter().map(|(name, address)| (name.to_owned(), hex(address))).collect(),
-        cr3: hex(registers.cr3),
-        cr4: hex(registers.cr4),
-        tables: tables.pages.len(),
-        leaves: ["4K", "2M", "1G"].into_iter().zip(tables.leaves).collect(),
+        page_offset_base: Virt(kernel.direct_map()),
+        vmemmap_base: Virt(kernel.vmemmap()),
+        text: Phys(text),
+        symbols: symbols.iter().map(|(name, at)| (name.to_owned(), Virt(at))).collect(),
+        cr3: Virt(VirtAddr::new(registers.cr3)),
+        cr4: Virt(VirtAddr::new(registers.cr4)),
+        tables: tables.pages.len() as u64,
+        leaves,
         second: None,
-        seconds: [0.0; 3],
+        seconds: Seconds::default(),
     })
 }
 
 /// CR4.LA57 (SDM volume 3, section 2.5).
 const CR4_LA57: u64 = 1 << 12;
+
+/// Decodes the tables with the core's walk, which has to agree with the lab's own about how many
+/// tables and leaves there are; and finds the transition page, the one leaf of 4 KiB.
+fn decode(
+    memory: &impl TableRead,
+    image: &LoadedImage,
+    levels: Levels,
+    tables: &Tables,
+) -> Result<(Leaves, Transition), Failure> {
+    let paging = Paging { levels, maxphyaddr: 52, pdpe1gb: true, nxe: true, encryption_mask: 0 };
+    let mut seen = vec![Seen::EMPTY; tables.pages.len() * 2];
+    let mut walk = identmap::Leaves::new(memory, image.root, paging, &mut seen);
+    let mut leaves = Leaves { small: 0, middle: 0, large: 0 };
+    let mut small: Vec<LeafRun> = Vec::new();
+    for found in &mut walk {
+        let Found::Leaves(run) = found else {
+            return Err(format!("the image's tables are not as they should be: {found:?}").into());
+        };
+        match run.size {
+            PageSize::Size4K => {
+                leaves.small += run.count;
+                small.push(run);
+            }
+            PageSize::Size2M => leaves.middle += run.count,
+            PageSize::Size1G => leaves.large += run.count,
+        }
+    }
+    let own = tables.leaves;
+    if [leaves.small, leaves.middle, leaves.large] != own
+        || walk.tables().total() != tables.pages.len() as u64
+    {
+        return Err(format!("two walks disagree: {leaves:?} and {own:?}").into());
+    }
+    let [transition] = small.as_slice() else {
+        return Err(format!("one 4K leaf was expected, the transition page: {small:?}").into());
+    };
+    let transition = Transition { virt: Virt(transition.virt), phys: Phys(transition.phys) };
+    Ok((leaves, transition))
+}
+
 /// `efi_info` in `struct boot_params`, and in it `efi_systab` and `efi_systab_hi`
 /// (arch/x86/include/uapi/asm/bootparam.h).
 const EFI_SYSTAB: usize = 0x1c0 + 4;
 const EFI_SYSTAB_HI: usize = 0x1c0 + 0x18;
-/// `NumberOfTableEntries` and `ConfigurationTable` of a 64-bit `EFI_SYSTEM_TABLE`, and the size of an
-/// entry (UEFI specification, sections 4.3 and 4.6).
+/// `NumberOfTableEntries` of a 64-bit `EFI_SYSTEM_TABLE`, the size of all of it, and that of an
+/// `EFI_CONFIGURATION_TABLE` (UEFI specification, sections 4.3 and 4.6).
 const SYSTEM_TABLE_ENTRIES: u64 = 104;
+const SYSTEM_TABLE: u64 = 120;
 const CONFIG_TABLE_ENTRY: u64 = 24;
 /// More entries than any firmware has.
 const CONFIG_TABLES_MAX: u64 = 4096;
+/// With this distance, no 2M leaf for memory reaches the tables.
+const FAR: u64 = 4 << 20;
 
 fn efi(
     cell: &Cell,
@@ -269,41 +231,37 @@ fn efi(
         Some(u64::from(u32::from_le_bytes(params.get(at..at + 4)?.try_into().ok()?)))
     };
     let (low, high) = half(EFI_SYSTAB).zip(half(EFI_SYSTAB_HI)).ok_or("boot_params is cut off")?;
-    let system_table = high << 32 | low;
-    if system_table == 0 {
+    if low == 0 && high == 0 {
         if cell.firmware != Firmware::SeaBios {
             return Err("the guest was not booted by EFI".into());
         }
         return Ok(None);
     }
-    let entries = memory.read_u64(system_table.saturating_add(SYSTEM_TABLE_ENTRIES))?;
+    let system_table = PhysAddr::new(high << 32 | low).ok_or("a bad EFI system table address")?;
+    let entries_at = system_table.checked_add(SYSTEM_TABLE_ENTRIES);
+    let entries = memory.read_u64(entries_at.ok_or("a bad EFI system table address")?)?;
     if entries > CONFIG_TABLES_MAX {
         return Err(format!("{entries} EFI configuration tables").into());
     }
     let start = kernel.read_symbol("efi_config_table")?;
-    let end = start
-        .checked_add(entries * CONFIG_TABLE_ENTRY)
-        .ok_or("EFI configuration tables at the end")?;
+    let config_tables = PhysRange::from_len(start, entries * CONFIG_TABLE_ENTRY)?;
     let bytes_to_ram = kernel::iomem_ranges(iomem, "System RAM")
-        .map(|(from, to)| if end <= from { from - end } else { start.saturating_sub(to) })
+        .map(|ram| {
+            let below = config_tables.start().get().saturating_sub(ram.end().get());
+            let above = ram.start().get().saturating_sub(config_tables.end().get());
+            below.max(above)
+        })
         .min()
         .ok_or("no System RAM in /proc/iomem")?;
     if cell.firmware == Firmware::OvmfFar && bytes_to_ram < FAR {
         return Err(format!(
-            "the EFI configuration tables at 0x{start:x} are only 0x{bytes_to_ram:x} bytes from memory"
+            "the EFI configuration tables at {config_tables} are only 0x{bytes_to_ram:x} bytes from memory"
         )
         .into());
     }
-    Ok(Some(Efi {
-        system_table: hex(system_table),
-        config_tables: Range(start, end),
-        entries,
-        bytes_to_ram,
-    }))
+    let (system_table, config_tables) = (Phys(system_table), Range(config_tables));
+    Ok(Some(Efi { system_table, config_tables, entries, bytes_to_ram }))
 }
-
-/// With this distance, no 2M leaf for memory reaches the tables.
-const FAR: u64 = 4 << 20;
 
 fn save_memory(
     results: &Path,
@@ -315,22 +273,17 @@ fn save_memory(
     let mut pages = tables.pages.clone();
     let mut ranges = vec![image.structure];
     if let Some(efi) = efi {
-        let system_table = u64::from_str_radix(efi.system_table.trim_start_matches("0x"), 16)?;
-        ranges.push((system_table, SYSTEM_TABLE_ENTRIES + 16));
-        ranges.push((efi.config_tables.0, efi.config_tables.1 - efi.config_tables.0));
+        ranges.push(PhysRange::from_len(efi.system_table.0.get(), SYSTEM_TABLE)?);
+        ranges.push(efi.config_tables.0);
     }
-    for (start, size) in ranges {
-        let mut address = start & !0xfff;
-        while address < start.saturating_add(size) {
+    for range in ranges {
+        let whole = range.round_out(PageSize::Size4K);
+        for address in (whole.start().get()..whole.end().get()).step_by(4096) {
+            let address = PhysAddr::new(address).ok_or("an address beyond 52 bits")?;
             let mut page = [0; 4096];
             memory.read(address, &mut page)?;
             pages.insert(address, page);
-            address += 4096;
         }
     }
     Ok(fs::write(results.join("memory.elf"), write_core(&pages)?)?)
-}
-
-fn hex(value: u64) -> String {
-    format!("0x{value:016x}")
 }

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use identmap::{Levels, PhysAddr};
+
 use crate::core_file::{PhysRead, Unreadable};
 
 /// The pages of a set of tables, and how many leaves of each size they hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
     /// Pages that hold tables, by physical address.
-    pub pages: BTreeMap<u64, [u8; 4096]>,
+    pub pages: BTreeMap<PhysAddr, [u8; 4096]>,
     /// Leaves of 4 KiB, 2 MiB, 1 GiB.
     pub leaves: [u64; 3],
 }
@@ -21,15 +23,20 @@ const PAGE_SIZE: u64 = 1 << 7;
 /// Bits 51:12 of an entry.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-/// Reads the tables under `root`, of `levels` (4 or 5). A page met again is not read again, so tables
-/// that refer to themselves end.
+/// Reads the tables under `root`. A page met again is not read again, so tables that refer to
+/// themselves end. Knows nothing of the core crate's walk on purpose: the two are compared.
 ///
 /// # Errors
 /// [`Unreadable`] if a table is not in memory, or if there are too many of them.
-pub fn collect(memory: &impl PhysRead, root: u64, levels: u32) -> Result<Tables, Unreadable> {
+pub fn collect(
+    memory: &impl PhysRead,
+    root: PhysAddr,
+    levels: Levels,
+) -> Result<Tables, Unreadable> {
     let mut tables = Tables::default();
-    let mut waiting = vec![(root & ADDRESS, levels)];
+    let mut waiting = vec![(root.get(), levels.count())];
     while let Some((address, level)) = waiting.pop() {
+        let address = PhysAddr::new(address & ADDRESS).ok_or(Unreadable(root))?;
         if tables.pages.contains_key(&address) {
             continue;
         }
@@ -43,9 +50,9 @@ pub fn collect(memory: &impl PhysRead, root: u64, levels: u32) -> Result<Tables,
                 continue;
             }
             if level == 1 || (level <= 3 && entry & PAGE_SIZE != 0) {
-                tables.leaves[level as usize - 1] += 1;
+                tables.leaves[usize::from(level) - 1] += 1;
             } else {
-                waiting.push((entry & ADDRESS, level - 1));
+                waiting.push((entry, level - 1));
             }
         }
         tables.pages.insert(address, page);
@@ -60,9 +67,10 @@ mod tests {
 
     #[test]
     fn leaves_are_counted_and_loops_end() {
-        let mut pages: BTreeMap<u64, [u8; 4096]> = BTreeMap::new();
+        let at = |address| PhysAddr::new(address).unwrap();
+        let mut pages: BTreeMap<PhysAddr, [u8; 4096]> = BTreeMap::new();
         let mut entry = |table: u64, index: usize, value: u64| {
-            let page = pages.entry(table).or_insert([0; 4096]);
+            let page = pages.entry(at(table)).or_insert([0; 4096]);
             page[index * 8..index * 8 + 8].copy_from_slice(&value.to_le_bytes());
         };
         entry(0x1000, 0, 0x2063);
@@ -73,9 +81,9 @@ mod tests {
         entry(0x3000, 7, 0x4063);
         entry(0x4000, 9, 0x5000 | PAGE_SIZE | PRESENT); // 4K: there the bit is PAT
         let core = CoreFile::open(write_core(&pages).unwrap()).unwrap();
-        let tables = collect(&core, 0x1000, 4).unwrap();
+        let tables = collect(&core, at(0x1000), Levels::Four).unwrap();
         assert_eq!(tables.leaves, [1, 1, 1]);
         assert_eq!(tables.pages, pages);
-        assert_eq!(collect(&core, 0x9000, 4), Err(Unreadable(0x9000)));
+        assert_eq!(collect(&core, at(0x9000), Levels::Four), Err(Unreadable(at(0x9000))));
     }
 }
