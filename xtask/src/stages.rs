@@ -120,10 +120,7 @@ pub(crate) fn write_pages(what: &[&str], check: bool) -> Result<(), String> {
 }
 
 fn no_std() -> Result<Outcome, String> {
-    if !tools::root().join("crates/nostd-check").is_dir() {
-        return Ok(Outcome::Skipped("crates/nostd-check is not there"));
-    }
-    passed(run(&mut cargo(["build", "--locked", "--package", "nostd-check"])))
+    passed(run(Command::new("crates/nostd-check/check.sh").current_dir(tools::root())))
 }
 
 fn deny() -> Result<Outcome, String> {

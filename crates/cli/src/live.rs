@@ -100,7 +100,7 @@ fn collect(path: &Path, depth: usize, files: &mut Vec<(String, Content)>) -> io:
 /// then the copy that some systems write after boot.
 fn log() -> Content {
     let ring = ring_buffer();
-    if ring.bytes().is_some_and(|bytes| has_beginning(bytes)) {
+    if ring.bytes().is_some_and(has_beginning) {
         return ring;
     }
     match boot_log("/var/log/dmesg") {
@@ -116,7 +116,8 @@ fn has_beginning(log: &[u8]) -> bool {
 /// A saved log, if it was written after this boot (`btime` of `/proc/stat`).
 fn boot_log(path: &str) -> Option<Vec<u8>> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
-    let boot: i64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    let boot: i64 =
+        stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
     let file = File::open(path).ok()?;
     if file.metadata().ok()?.mtime() < boot {
         return None;
@@ -166,16 +167,27 @@ fn cpuid() -> Vec<CpuidLeaf> {
     use core::arch::x86_64::__cpuid_count;
     let basic = __cpuid_count(0, 0).eax;
     let extended = __cpuid_count(0x8000_0000, 0).eax;
-    [0, 1, 7, 0x8000_0000, 0x8000_0001, 0x8000_0002, 0x8000_0003, 0x8000_0004, 0x8000_0008, 0x8000_001f]
-        .into_iter()
-        // A leaf past the last one repeats another leaf on Intel: it must not be asked.
-        .filter(|&leaf| leaf <= if leaf < 0x8000_0000 { basic } else { extended })
-        .map(|leaf| {
-            let answer = __cpuid_count(leaf, 0);
-            let (eax, ebx, ecx, edx) = (answer.eax, answer.ebx, answer.ecx, answer.edx);
-            CpuidLeaf { leaf, subleaf: 0, eax, ebx, ecx, edx }
-        })
-        .collect()
+    [
+        0,
+        1,
+        7,
+        0x8000_0000,
+        0x8000_0001,
+        0x8000_0002,
+        0x8000_0003,
+        0x8000_0004,
+        0x8000_0008,
+        0x8000_001f,
+    ]
+    .into_iter()
+    // A leaf past the last one repeats another leaf on Intel: it must not be asked.
+    .filter(|&leaf| leaf <= if leaf < 0x8000_0000 { basic } else { extended })
+    .map(|leaf| {
+        let answer = __cpuid_count(leaf, 0);
+        let (eax, ebx, ecx, edx) = (answer.eax, answer.ebx, answer.ecx, answer.edx);
+        CpuidLeaf { leaf, subleaf: 0, eax, ebx, ecx, edx }
+    })
+    .collect()
 }
 
 /// Another processor has no CPUID: facts must come from a file.

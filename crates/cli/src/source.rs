@@ -28,7 +28,11 @@ fn read(source: &str) -> Result<Machine, Failure> {
                 .iter()
                 .map(|sample| format!("  sample:{:<18} {}", sample.name, sample.summary))
                 .collect();
-            let what = if name.is_empty() { "name a sample".to_owned() } else { format!("there is no sample {name:?}") };
+            let what = if name.is_empty() {
+                "name a sample".to_owned()
+            } else {
+                format!("there is no sample {name:?}")
+            };
             return Err(Failure(format!("{what}; there are\n{}", list.join("\n"))));
         };
         return parse::machine(source, sample.bytes).map_err(Failure::new);

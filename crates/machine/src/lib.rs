@@ -7,13 +7,15 @@ mod diff;
 mod hazard;
 mod layout;
 mod lint;
+pub mod live;
 mod model;
 pub mod parse;
 mod range_text;
 pub mod ranges;
+mod samples;
+mod views;
 #[cfg(test)]
 mod testing;
-mod views;
 
 pub use diff::{Diff, FactChange, MapDiff, MapRow, TypeChange, diff, diff_maps};
 pub use hazard::{Certainty, Hazard, RULES, Rule, Severity, Undecided, hazards, undecided};
@@ -21,4 +23,5 @@ pub use layout::{Layout, LayoutOrigin, Region};
 pub use lint::{LINT_IDS, Lint, lint};
 pub use model::*;
 pub use range_text::{TextError, parse_address, parse_number, parse_range};
+pub use samples::{Sample, sample, samples};
 pub use views::{Source, e820_of_efi};

@@ -207,15 +207,15 @@ pub struct Cpu {
     pub vendor: Option<CpuVendor>,
     /// Its name, as `/proc/cpuinfo` or `smpboot: CPU0:` gives it.
     pub model: Option<String>,
-    /// 1 GiB leaves (CPUID `0x80000001`.EDX[26]).
+    /// 1 GiB leaves (CPUID `0x80000001.EDX[26]`).
     pub pdpe1gb: Option<bool>,
-    /// 5-level paging offered (CPUID 7.ECX[16]).
+    /// 5-level paging offered (CPUID `7.ECX[16]`).
     pub la57: Option<bool>,
     /// 5-level paging in use by the producer (CR4.LA57).
     pub la57_active: Option<bool>,
-    /// Bits of a physical address (CPUID `0x80000008`.EAX[7:0]).
+    /// Bits of a physical address (CPUID `0x80000008.EAX[7:0]`).
     pub maxphyaddr: Option<u8>,
-    /// CPUID `0x8000001F`.EAX[1]: what the consumer's early code looks at.
+    /// CPUID `0x8000001F.EAX[1]`: what the consumer's early code looks at.
     pub sev: Option<bool>,
     /// SME active in the producer.
     pub sme_active: Option<bool>,
@@ -223,7 +223,7 @@ pub struct Cpu {
     pub encrypted_guest: Option<bool>,
     /// A host that runs SEV-SNP guests.
     pub snp_host: Option<bool>,
-    /// The machine is a virtual machine (`Hypervisor detected:`, CPUID 1.ECX[31]).
+    /// The machine is a virtual machine (`Hypervisor detected:`, CPUID `1.ECX[31]`).
     pub hypervisor: Option<bool>,
 }
 
@@ -311,6 +311,8 @@ pub struct Machine {
     pub acpi_tables: Vec<AcpiTable>,
     /// Where the ACPI root pointer lies.
     pub rsdp: Option<PhysAddr>,
+    /// The confidential-computing blob (`boot_params.cc_blob_address`).
+    pub cc_blob: Option<PhysAddr>,
     /// The initial ramdisk, as the boot loader placed it (`RAMDISK: [mem …]`).
     pub ramdisk: Option<PhysRange>,
     /// The MP floating pointer structure (`found SMP MP-table`).

@@ -28,15 +28,19 @@ fn write_tables(file: &Path, base: PhysAddr, planned: &Planned) -> Result<(), Fa
     let count = planned.coverage.tables.total();
     if count > MAX_TABLES {
         let most = MAX_TABLES;
-        return Err(Failure(format!("--raw: the map takes {count} tables; at most {most} are written")));
+        return Err(Failure(format!(
+            "--raw: the map takes {count} tables; at most {most} are written"
+        )));
     }
     let mut tables = vec![Table::EMPTY; usize::try_from(count).map_err(Failure::new)?];
-    let mut arena = Arena::new(&mut tables, base).map_err(|error| Failure(format!("--base: {error}")))?;
+    let mut arena =
+        Arena::new(&mut tables, base).map_err(|error| Failure(format!("--base: {error}")))?;
     planned.with_plan(|plan| plan.build(&mut arena))?.map_err(Failure::new)?;
     let bytes: Vec<u8> =
         arena.tables().iter().flat_map(|table| table.0).flat_map(u64::to_le_bytes).collect();
     // Written beside, then moved: a failure leaves what was there before.
-    let name = file.file_name().ok_or_else(|| Failure(format!("{}: not a file name", file.display())))?;
+    let name =
+        file.file_name().ok_or_else(|| Failure(format!("{}: not a file name", file.display())))?;
     let beside = file.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
     let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
     written.map_err(|error| {
@@ -44,4 +48,3 @@ fn write_tables(file: &Path, base: PhysAddr, planned: &Planned) -> Result<(), Fa
         Failure(format!("{}: {error}", file.display()))
     })
 }
-

@@ -89,15 +89,8 @@ pub(crate) fn plan(
         return Err(Failure::new("--slack ram needs a SOURCE that tells where RAM is"));
     }
     let ranges: Vec<PhysRange> = asked.iter().map(|(range, _)| *range).collect();
-    let input = MapInput {
-        config,
-        policy,
-        uv,
-        requests: &ranges,
-        forbidden: &avoid,
-        slack,
-        ram: &ram,
-    };
+    let input =
+        MapInput { config, policy, uv, requests: &ranges, forbidden: &avoid, slack, ram: &ram };
     let coverage = Coverage::plan(&input).map_err(Failure::new)?;
     let source = machine.map_or_else(|| "requests".to_owned(), |machine| machine.source);
     Ok(Planned {
@@ -167,7 +160,9 @@ fn given(args: &PlanArgs) -> Result<Vec<(PhysRange, Option<String>)>, Failure> {
         asked.push((range, None));
     }
     if asked.is_empty() {
-        return Err(Failure(format!("{name}: no range in it; expected one a line, as 0xSTART-0xLAST")));
+        return Err(Failure(format!(
+            "{name}: no range in it; expected one a line, as 0xSTART-0xLAST"
+        )));
     }
     Ok(asked)
 }

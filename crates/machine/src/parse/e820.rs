@@ -243,8 +243,8 @@ mod tests {
         map_line(&mut Cursor::new(text, at), 7)
     }
 
-    fn entry(start: u64, last: u64, kind: MemType) -> Result<MapLine, Bad> {
-        Ok(MapLine::Entry(MapEntry { start, last, kind, line: 7 }))
+    fn entry(start: u64, last: u64, kind: MemType) -> MapLine {
+        MapLine::Entry(MapEntry { start, last, kind, line: 7 })
     }
 
     #[test]
@@ -269,11 +269,11 @@ mod tests {
                 ["BIOS-e820:", "reserve setup_data:", "extended:", "user:", "modified:", "Xen:"]
             {
                 let text = format!("{head} [mem 0x0000000000001000-0x0000000000001fff] {text}");
-                assert_eq!(read(&text), entry(0x1000, 0x1fff, kind), "{text}");
+                assert_eq!(read(&text), Ok(entry(0x1000, 0x1fff, kind)), "{text}");
             }
         }
         let old = " BIOS-e820: 0000000000000000 - 000000000009fc00 (usable)";
-        assert_eq!(read(old.trim()), entry(0, 0x9fbff, Usable));
+        assert_eq!(read(old.trim()), Ok(entry(0, 0x9fbff, Usable)));
         assert_eq!(
             read("BIOS-e820: [gap 0x00000000f0000000-0x00000000fcffffff]"),
             Ok(MapLine::Gap)
@@ -284,7 +284,7 @@ mod tests {
     fn reversed_is_kept_and_empty_is_told_apart() {
         assert_eq!(
             read("BIOS-e820: [mem 0x2000-0xfff] usable"),
-            entry(0x2000, 0xfff, MemType::Usable)
+            Ok(entry(0x2000, 0xfff, MemType::Usable))
         );
         assert_eq!(read("BIOS-e820: [mem 0x0-0xffffffffffffffff] usable"), Ok(MapLine::Empty(0)));
         assert_eq!(

@@ -171,9 +171,9 @@ mod tests {
         assert_eq!(depths(&NESTED.replace("  ", "\t")), want);
         assert_eq!(depths(&NESTED.replace("  ", "   ")), want);
         assert_eq!(depths(&NESTED.replace("  ", "")), want);
-        let quoted: String = NESTED.lines().map(|l| format!("> {l}\n")).collect();
+        let quoted = NESTED.lines().map(|l| format!("> {l}")).collect::<Vec<_>>().join("\n");
         assert_eq!(depths(&quoted), want);
-        let deep: String = NESTED.lines().map(|l| format!(">>     {l}\n")).collect();
+        let deep = NESTED.lines().map(|l| format!(">>     {l}")).collect::<Vec<_>>().join("\n");
         assert_eq!(depths(&deep), want);
     }
 

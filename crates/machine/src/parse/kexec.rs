@@ -244,6 +244,7 @@ mod tests {
 
     #[test]
     fn each_block_has_its_numbers() {
+        use MemType::{Persistent, Reserved, Usable};
         let kinds = |lines: &[&str]| {
             let mut ranges = Ranges::default();
             for line in lines {
@@ -262,7 +263,6 @@ mod tests {
             "0000000000001000-0000000000001fff (1)",
             "0000000000002000-0000000000002fff (7)",
         );
-        use MemType::{Persistent, Reserved, Usable};
         assert_eq!(kinds(&["MEMORY RANGES", zero, one, "E820 memmap:", one]), [Usable, Reserved]);
         assert_eq!(kinds(&["kexec_file: E820 memmap:", one, seven]), [Usable, Persistent]);
         assert_eq!(kinds(&["CRASH MEMORY RANGES", zero, "MEMORY RANGES", zero]), [Usable]);

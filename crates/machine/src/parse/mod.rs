@@ -18,6 +18,9 @@ mod text;
 
 pub use error::ParseError;
 
+pub(crate) use e820::from_number as e820_type;
+pub(crate) use platform::{set_cmdline, uv_by_firmware};
+pub(crate) use reader::from_iomem;
 pub(crate) use sysfs::Records;
 
 use crate::model::{EfiDescriptor, Machine, MapOrigin, MemMap, Note};
@@ -41,9 +44,8 @@ pub const MAX_NOTES: usize = 1024;
 /// count only if there is no other. A [`Note`] says what was left out. Of several listings of
 /// `/proc/iomem`, the last that is at least half as long as the longest is used.
 ///
-/// Header lines of map files, before the text, are comments: `# machine: NAME` is the hardware's name if
-/// nothing else gives it, `# uv: hubbed|hubless|no` and `# cpu: amd|intel|hygon` state what the text itself
-/// does not say.
+/// Lines that begin with `#` are comments. Those of map files may state what the text itself does not say:
+/// `# machine: NAME`, `# kernel: RELEASE`, `# efi: yes|no`, `# uv: hubbed|hubless|no`, `# cpu: amd|intel|hygon`.
 ///
 /// # Errors
 /// [`ParseError`] with line and caret where a line of a memory map cannot be read, or holds an address

@@ -67,9 +67,15 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     processor(boot, rest)
 }
 
-/// `Linux version RELEASE (…) #N SMP …`.
+/// `Linux version RELEASE (…) #N SMP …`: at the start of a message, or behind the prefix of one inside the
+/// line, as where a console lost a line end or a shell prompt stands before it.
 pub(super) fn linux_version(rest: &str) -> Option<(&str, &str)> {
-    let tail = rest.strip_prefix("Linux version ")?;
+    const WORDS: &str = "Linux version ";
+    let at = rest.match_indices(WORDS).map(|(at, _)| at);
+    let at = at.into_iter().find(|&at| {
+        at == 0 || ["] ", "]", "kernel: "].iter().any(|end| rest[..at].ends_with(end))
+    })?;
+    let tail = &rest[at + WORDS.len()..];
     let (release, banner) = tail.split_once(' ').unwrap_or((tail.trim_end(), ""));
     release.starts_with(|c: char| c.is_ascii_digit()).then_some((release, banner.trim()))
 }
@@ -343,7 +349,7 @@ pub(super) fn conclude(boot: &mut Boot) {
 
 /// UV by the MADT's OEM ID, which decides before UV5; from UV5 on the archtype in `UVsystab` does, so
 /// its presence leaves the answer open, and so does hardware that may be UV under a kernel that cannot tell.
-fn uv_by_firmware(machine: &Machine, madt_oem: &str) -> Option<Uv> {
+pub(crate) fn uv_by_firmware(machine: &Machine, madt_oem: &str) -> Option<Uv> {
     let says = |text: &Option<String>, word: &str| text.as_ref().is_some_and(|t| t.contains(word));
     if machine.efi.tables.iter().any(|t| t.name == "UVsystab") {
         return match madt_oem {

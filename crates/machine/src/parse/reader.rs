@@ -82,22 +82,28 @@ impl<'n> Reader<'n> {
             self.comment(comment.trim());
             return Ok(());
         }
+        if line.hides_map {
+            let expected = "expected lines of at most 8192 bytes: what follows holds a memory map";
+            let bad = Bad { at: 0, len: 1, expected: expected.to_owned(), ended: false };
+            return Err(ParseError::at_line(self.name, line.number, &line.text, &bad));
+        }
         let Some(body) = line.body() else {
             self.note(line.number, "a line that a diff takes away was left out", false);
             return Ok(());
         };
+        let after_map = self.boot.in_map.is_some();
         let known = self.listings(line, body)?
             || self.maps(line, body, ahead)?
             || self.log(line, body, ahead);
         if !known {
-            self.boot.in_map = None;
-            if line.first && is_tail_of_map_line(&line.text) {
+            if (line.first || after_map) && is_tail_of_map_line(&line.text) {
                 self.note(
                     line.number,
-                    "the text begins in the middle of a map: an entry is cut",
+                    "this looks like the end of a map line: an entry is cut",
                     true,
                 );
             }
+            self.boot.in_map = None;
         }
         if known && line.truncated {
             self.note(
@@ -124,6 +130,14 @@ impl<'n> Reader<'n> {
         let value = value.trim();
         match key.trim() {
             "machine" if !value.is_empty() => self.header.hardware = Some(value.to_owned()),
+            "kernel" if !value.is_empty() => self.header.kernel = Some(value.to_owned()),
+            "efi" => {
+                self.header.efi.booted = match value.split_whitespace().next() {
+                    Some("yes") => Some(true),
+                    Some("no") => Some(false),
+                    _ => None,
+                };
+            }
             "uv" => {
                 self.header.uv = match value.split_whitespace().next() {
                     Some("hubbed") => Some(Uv::Hubbed),
@@ -461,6 +475,8 @@ impl<'n> Reader<'n> {
         from_iomem(&mut machine);
         let header = self.header;
         machine.hardware = machine.hardware.or(header.hardware);
+        machine.kernel = machine.kernel.or(header.kernel);
+        machine.efi.booted = machine.efi.booted.or(header.efi.booted);
         machine.uv = machine.uv.or(header.uv);
         machine.cpu.vendor = machine.cpu.vendor.or(header.cpu.vendor);
         machine.notes.sort_by_key(|n| n.line);
@@ -535,7 +551,8 @@ fn is_tail_of_map_line(text: &str) -> bool {
     let Some((before, after)) = text.split_once(']') else { return false };
     let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
     let digits = hex.len() >= 4 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    digits && e820::type_words(&mut Cursor::new(after, 0)).is_ok()
+    let mut c = Cursor::new(after, 0);
+    digits && e820::type_words(&mut c).is_ok() && !c.rest().contains(char::is_alphanumeric)
 }
 
 /// `fed00000-fed0`: a line of `/proc/iomem` before its name.

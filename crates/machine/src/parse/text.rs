@@ -17,6 +17,8 @@ pub(super) struct Line<'a> {
     pub(super) text: Cow<'a, str>,
     /// Only the first [`MAX_LINE`] bytes were taken.
     pub(super) truncated: bool,
+    /// What was not taken holds lines of a memory map.
+    pub(super) hides_map: bool,
     /// `[-old-] {+new+}` was resolved to its new side.
     pub(super) inline_diff: bool,
     /// The first line that is neither blank nor a comment of a map file.
@@ -64,11 +66,12 @@ impl<'a> Iterator for Lines<'a> {
             Some(new) => (Cow::Owned(new), true),
             None => (text, false),
         };
+        let hides_map = truncated && raw[MAX_LINE..].windows(11).any(|w| w == b"BIOS-e820: ");
         let content = !text.trim().is_empty() && !text.starts_with('#');
         let first = content && !self.seen_content;
         self.seen_content |= content;
         let last = content && self.rest.trim_ascii().is_empty();
-        Some(Line { number: self.number, text, truncated, inline_diff, first, last })
+        Some(Line { number: self.number, text, truncated, hides_map, inline_diff, first, last })
     }
 }
 
@@ -152,7 +155,7 @@ fn prefix_len(text: &str) -> usize {
         Some(b'*' | b'-') if bytes.get(1) == Some(&b' ') => 1,
         Some(b'+') if matches!(bytes.get(1), Some(b'[' | b'B' | b'r' | b'e' | b'<')) => 1,
         Some(b'<') => closing(text, '>', 24, |c| c.is_ascii_digit() || " .".contains(c)),
-        Some(b'[') => stamp_group_len(text),
+        Some(b'[') => stamp_group_len(text).max(host_len(text)),
         Some(b'0'..=b'9') => syslog_len(text).max(date_len(text)),
         _ if text.starts_with("kernel:") => "kernel:".len(),
         _ if text.starts_with("kern ") => facility_len(text),
@@ -267,7 +270,8 @@ mod tests {
             "f\u{e9}vr. 12 10:00:00 poste kernel: ",
             "2020-04-04T13:22:42.369072-05:00 [host] kernel: [    0.000000] ",
             "[    0.000000] kernel: ",
-            "[    0.000000] lit.home.arpa kernel: ",
+            "[    0.000000] host.home.arpa kernel: ",
+            "[    0.000000] [host] kernel: ",
             "> ",
             ">> > ",
             "> [    0.000000] ",
