@@ -132,9 +132,10 @@ impl<'a> Btf<'a> {
         let mut current = self.structure(structure)?;
         let mut offset = 0_u64;
         let mut names = path.split('.').peekable();
+        let mut budget = MEMBERS_MAX;
         loop {
             let name = names.next()?;
-            let (bits, id) = self.find_member(current, name, DEPTH)?;
+            let (bits, id) = self.find_member(current, name, DEPTH, &mut budget)?;
             if bits % 8 != 0 {
                 return None;
             }
@@ -162,9 +163,16 @@ impl<'a> Btf<'a> {
     }
 
     /// Bit offset and type of a member, looking into anonymous members.
-    fn find_member(&self, structure: Entry<'a>, name: &str, depth: u32) -> Option<(u64, u32)> {
+    fn find_member(
+        &self,
+        structure: Entry<'a>,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Option<(u64, u32)> {
         let depth = depth.checked_sub(1)?;
         for at in 0..structure.count() {
+            *budget = budget.checked_sub(1)?;
             let (member, id, raw) = structure.triple(at)?;
             // With the kind flag, the upper byte is the width of a bit field (btf.rst, BTF_KIND_STRUCT).
             let (bits, width) =
@@ -175,7 +183,7 @@ impl<'a> Btf<'a> {
             if member == 0
                 && let Some(inner) =
                     self.resolve(id).and_then(|id| self.entry(id)).filter(Entry::is_structure)
-                && let Some((inner_bits, id)) = self.find_member(inner, name, depth)
+                && let Some((inner_bits, id)) = self.find_member(inner, name, depth, budget)
             {
                 return Some((u64::from(bits) + inner_bits, id));
             }
@@ -239,6 +247,9 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 12;
 /// How deep anonymous members, arrays of arrays and chains of typedefs may go.
 const DEPTH: u32 = 32;
+
+/// How many members one search may look at: a structure that contains itself twice has 2^[`DEPTH`].
+const MEMBERS_MAX: u32 = 1 << 20;
 
 // enum of include/uapi/linux/btf.h, BTF_KIND_*.
 const INT: u32 = 1;
@@ -408,10 +419,10 @@ mod tests {
 
     #[test]
     fn a_structure_that_contains_itself_ends() {
-        // 1: struct { anonymous member of type 1 } "s"; 2: typedef of 2.
-        let words = [1_u32, STRUCT << 24 | 1, 8, 0, 1, 0, 0, TYPEDEF << 24, 2];
+        // 1: struct "s" with two anonymous members of type 1; 2: typedef of 2.
+        let words = [1_u32, STRUCT << 24 | 2, 8, 0, 1, 0, 0, 1, 0, 0, TYPEDEF << 24, 2];
         let mut bytes = vec![0x9f, 0xeb, 1, 0];
-        for field in [24_u32, 0, 36, 36, 3] {
+        for field in [24_u32, 0, 48, 48, 3] {
             bytes.extend(field.to_le_bytes());
         }
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));

@@ -124,7 +124,7 @@ pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
 
 fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
     let need = &fate.need;
-    let supply = supply(fate.conditions());
+    let supply = supply(&fate.ways);
     match &fate.fate {
         Fate::Requested => Vec::new(),
         Fate::Lucky(parts) => parts.iter().map(|part| luck(need, *part, scene)).collect(),
@@ -135,7 +135,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                 let why = format!(
                     "read by {}{}; {}",
                     need.rule.when,
-                    conditions_text(fate.conditions()),
+                    conditions_text(&fate.ways),
                     nearest(scene, *part)
                 );
                 let finding = Finding::new("gap", Severity::Error, confidence, &need.what, why)
@@ -155,7 +155,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                     "its address is not known; {}; anywhere inside this range it is a gap; read by {}{}",
                     supposed(need),
                     need.rule.when,
-                    conditions_text(fate.conditions())
+                    conditions_text(&fate.ways)
                 );
                 let place = supply_place(need);
                 let facts = [Some(place), supply.clone()].into_iter().flatten();
@@ -174,7 +174,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                 "its address is not known; {}, and all of that is {how}; read by {}{}",
                 supposed(need),
                 need.rule.when,
-                conditions_text(fate.conditions())
+                conditions_text(&fate.ways)
             );
             let facts = [Some(supply_place(need)), supply].into_iter().flatten();
             let finding = Finding::new("luck", Severity::Warning, confidence, &need.what, why)
@@ -186,7 +186,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
             let why = format!(
                 "nothing tells where it lies; read by {}{}",
                 need.rule.when,
-                conditions_text(fate.conditions())
+                conditions_text(&fate.ways)
             );
             let facts = [Some(supply_place(need)), supply].into_iter().flatten();
             let finding =
@@ -325,7 +325,11 @@ fn supply_place(need: &Need) -> String {
     }
 }
 
-fn supply(conditions: &[Condition]) -> Option<String> {
+/// Which facts would settle whether something is touched at all.
+fn supply(ways: &[Vec<Condition>]) -> Option<String> {
+    if ways.iter().any(Vec::is_empty) {
+        return None;
+    }
     let of = |condition: &Condition| match condition {
         Condition::SevInCpuid => {
             Some("say --sev on or off (CPUID 0x8000001F EAX bit 1; off if the leaf is absent)")
@@ -335,17 +339,22 @@ fn supply(conditions: &[Condition]) -> Option<String> {
             None
         }
     };
-    let mut texts: Vec<&str> = conditions.iter().filter_map(of).collect();
+    let mut texts: Vec<&str> = ways.iter().flatten().filter_map(of).collect();
+    texts.sort_unstable();
     texts.dedup();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-fn conditions_text(conditions: &[Condition]) -> String {
-    if conditions.is_empty() {
+fn conditions_text(ways: &[Vec<Condition>]) -> String {
+    if ways.iter().any(Vec::is_empty) {
         return String::new();
     }
-    let all: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-    format!(", if {}", all.join(" and "))
+    let way = |way: &Vec<Condition>| {
+        let all: Vec<String> = way.iter().map(ToString::to_string).collect();
+        format!("if {}", all.join(" and "))
+    };
+    let ways: Vec<String> = ways.iter().map(way).collect();
+    format!(", {}", ways.join("; or "))
 }
 
 fn basis(need: &Need) -> Option<Basis> {

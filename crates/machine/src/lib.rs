@@ -13,9 +13,9 @@ pub mod parse;
 mod range_text;
 pub mod ranges;
 mod samples;
-mod views;
 #[cfg(test)]
 mod testing;
+mod views;
 
 pub use diff::{Diff, FactChange, MapDiff, MapRow, TypeChange, diff, diff_maps};
 pub use hazard::{Certainty, Hazard, RULES, Rule, Severity, Undecided, hazards, undecided};
