@@ -48,7 +48,7 @@ pub(crate) struct Output {
     #[arg(short, long, global = true)]
     pub(crate) bytes: bool,
 
-    /// When to use colours; NO_COLOR is honoured
+    /// When to use colours; `NO_COLOR` is honoured
     #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
     pub(crate) color: When,
 }

@@ -100,7 +100,7 @@ fn collect(path: &Path, depth: usize, files: &mut Vec<(String, Content)>) -> io:
 /// then the copy that some systems write after boot.
 fn log() -> Content {
     let ring = ring_buffer();
-    if ring.bytes().is_some_and(|bytes| has_beginning(bytes)) {
+    if ring.bytes().is_some_and(has_beginning) {
         return ring;
     }
     match boot_log("/var/log/dmesg") {

@@ -7,7 +7,8 @@ use crate::build::{BuildError, fresh_table, reach};
 use crate::config::{Config, Level};
 use crate::entry::Entry;
 use crate::memory::{Table, TableWrite};
-use crate::plan::{Plan, PlanError};
+use crate::plan::Plan;
+use crate::plan_error::PlanError;
 use crate::policy::{OnTable, Policy};
 use crate::slots::Slot;
 

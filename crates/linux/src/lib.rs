@@ -14,6 +14,7 @@ pub mod needs;
 mod producer;
 mod release;
 mod requests;
+pub mod traps;
 mod version;
 
 pub use known::Known;

@@ -1,0 +1,183 @@
+#!/usr/bin/env bash
+# Fetches what the lab boots: Debian's kernels, the guest's user space, QEMU and firmware.
+#
+#   lab/fetch.sh               everything that is not there yet
+#   lab/fetch.sh 6.1 7.x       only these kernels (and what every guest needs)
+#   lab/fetch.sh --renew       newer kernels, if the archive has any
+#
+#   CACHE/kernels/SERIES/      vmlinuz, config, package.txt (name and version)
+#   CACHE/guest/               busybox, kexec and its libraries, as they lie in the initramfs
+#   CACHE/qemu.txt             versions of QEMU and the firmware packages
+#
+# CACHE is the repository's .cache (ignored by git), or $IDENTMAP_CACHE. QEMU and the firmware are
+# the machine's own packages: as root they are installed, otherwise the command to run is shown.
+# The system's apt state is not touched for the rest.
+#
+# Exit status: 0 all there; 1 something could not be had (the others are fetched all the same);
+# 2 usage, or the machine cannot do it at all.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=apt-private.sh
+source "$here/apt-private.sh"
+
+readonly ALL_SERIES=(5.10 6.1 6.12 7.x)
+readonly HOST_PACKAGES=(qemu-system-x86 ovmf seabios)
+
+main() {
+    local renew='' series wanted=() failed=()
+    while [[ $# -gt 0 ]]; do
+        case $1 in
+            --renew) renew=yes ;;
+            -*) die "no such option: $1" ;;
+            *)
+                suites_of "$1" >/dev/null || die "no such series: $1 (there are: ${ALL_SERIES[*]})"
+                wanted+=("$1")
+                ;;
+        esac
+        shift
+    done
+    [[ ${#wanted[@]} -gt 0 ]] || wanted=("${ALL_SERIES[@]}")
+    cache=${IDENTMAP_CACHE:-$here/../.cache}
+    mkdir -p "$cache/kernels"
+    cache=$(cd "$cache" && pwd)
+
+    host_packages || failed+=(qemu)
+    run_step guest "$cache/guest" fetch_guest || failed+=(guest)
+    for series in "${wanted[@]}"; do
+        [[ -z $renew ]] || rm -f "$cache/kernels/$series/package.txt"
+        run_step "$series" "$cache/kernels/$series" fetch_kernel "$series" || failed+=("$series")
+    done
+    if [[ ${#failed[@]} -gt 0 ]]; then
+        say "not fetched: ${failed[*]}"
+        exit 1
+    fi
+}
+
+# Skips what has its package.txt, which is written last. In a subshell, so that one thing out of
+# reach does not take the others with it; `set -e` is off there, so steps return their failures.
+run_step() {
+    local name=$1 into=$2 status=0
+    shift 2
+    if [[ -s $into/package.txt ]]; then
+        say "$name: cached, $(head -n 1 "$into/package.txt")"
+        return 0
+    fi
+    apt_private_begin
+    (trap - EXIT; "$@" "$into") || status=$?
+    [[ $status -eq 0 ]] || return 1
+    say "$name: $(head -n 1 "$into/package.txt")"
+}
+
+# The suites a series lives in, and its package's name. 7.x is split in two packages: the image
+# alone is in linux-binary-*, and it lies under usr/lib/modules.
+suites_of() {
+    case $1 in
+        5.10) echo bullseye bullseye-security ;;
+        6.1) echo bookworm bookworm-security ;;
+        6.12) echo trixie trixie-security ;;
+        7.x) echo trixie-backports sid ;;
+        *) return 1 ;;
+    esac
+}
+pattern_of() {
+    case $1 in
+        7.x) echo '^linux-binary-7\.[0-9]+\.[0-9]+[^-]*-cloud-amd64$' ;;
+        6.12) echo '^linux-image-6\.12\.[0-9]+[^-]*-cloud-amd64-unsigned$' ;;
+        *) echo "^linux-image-${1//./\\.}\\.0-[0-9]+-cloud-amd64-unsigned\$" ;;
+    esac
+}
+
+fetch_kernel() {
+    local series=$1 into=$2 name deb='' image config work="$scratch/kernel-$1"
+    # shellcheck disable=SC2046 # suites are words
+    apt_private_suites $(suites_of "$series")
+    # An archive's lists may name what its pool has lost already: then the one before is taken.
+    for name in $(apt_private_matching "$(pattern_of "$series")" | head -n 4); do
+        say "$series: downloading $name"
+        if apt_private_download "$work" "$name"; then
+            deb=$(find "$work" -name '*.deb' | head -n 1)
+            break
+        fi
+    done
+    [[ -n $deb ]] || {
+        say "$series: no package that matches $(pattern_of "$series") can be had from $(suites_of "$series")"
+        return 1
+    }
+    dpkg -x "$deb" "$work/root" || return 1
+    image=$(find "$work/root" -name 'vmlinuz*' -type f | head -n 1)
+    config=$(find "$work/root" \( -name 'config-*' -o -path '*/modules/*/config' \) -type f | head -n 1)
+    [[ -n $image ]] || {
+        say "$series: no vmlinuz in $name"
+        return 1
+    }
+    mkdir -p "$into"
+    cp "$image" "$into/vmlinuz" || return 1
+    [[ -z $config ]] || cp "$config" "$into/config"
+    echo "$name $(dpkg-deb -f "$deb" Version)" >"$into/package.txt"
+    rm -rf "$work"
+}
+
+# busybox is static; kexec is not, and brings its libraries: the closure of its library packages,
+# of which only those files are kept that its loader asks for.
+fetch_guest() {
+    local into=$1 work="$scratch/guest" codename package dep seen=' ' queue=(kexec-tools) packages=() so
+    codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+    case $codename in
+        bookworm | trixie | forky | duke) ;;
+        *) codename=bookworm ;;
+    esac
+    apt_private_suites "$codename" "$codename-security"
+    while [[ ${#queue[@]} -gt 0 ]]; do
+        package=${queue[0]}
+        queue=("${queue[@]:1}")
+        [[ $seen != *" $package "* ]] || continue
+        seen+="$package "
+        packages+=("$package")
+        while read -r dep; do
+            [[ $dep != lib* ]] || queue+=("$dep")
+        done < <(apt-cache "${apt_options[@]}" depends "$package" | sed -nE 's/^ *\|?(Pre)?Depends: ([a-z0-9.+-]+)$/\2/p')
+    done
+    say "guest: downloading busybox-static and ${#packages[@]} packages of kexec-tools and its libraries"
+    apt_private_download "$work" busybox-static "${packages[@]}" || return 1
+    for so in "$work"/*.deb; do dpkg -x "$so" "$work/root" || return 1; done
+
+    rm -rf "$into"
+    mkdir -p "$into/bin" "$into/lib64" "$into/lib"
+    cp "$(find "$work/root" -path '*bin/busybox' | head -n 1)" "$into/bin/busybox" || return 1
+    cp "$(find "$work/root" -path '*bin/kexec' | head -n 1)" "$into/bin/kexec" || return 1
+    local dirs
+    dirs=$(find "$work/root" -type d -name x86_64-linux-gnu -path '*lib/*' | paste -sd:)
+    cp -L "$(find "$work/root" -name 'ld-linux-x86-64.so.2' -type f | head -n 1)" "$into/lib64/" || return 1
+    "$into/lib64/ld-linux-x86-64.so.2" --library-path "$dirs" --list "$into/bin/kexec" >"$scratch/libraries"
+    if grep 'not found' "$scratch/libraries" >&2; then
+        say "guest: kexec's libraries are not complete"
+        return 1
+    fi
+    awk '$2 == "=>" && $1 !~ /ld-linux/ { print $3 }' "$scratch/libraries" | xargs cp -L -t "$into/lib/" || return 1
+    (cd "$work" && for so in busybox-static_*.deb kexec-tools_*.deb; do
+        echo "$(dpkg-deb -f "$so" Package) $(dpkg-deb -f "$so" Version)"
+    done) | paste -sd' ' >"$into/package.txt"
+    rm -rf "$work"
+}
+
+# QEMU and firmware: the machine's own.
+host_packages() {
+    local package missing=()
+    for package in "${HOST_PACKAGES[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+    if [[ ${#missing[@]} -gt 0 ]]; then
+        if [[ $(id -u) -ne 0 ]]; then
+            say "qemu: run: sudo apt-get install --no-install-recommends ${missing[*]}"
+            return 1
+        fi
+        say "qemu: installing ${missing[*]}"
+        apt-get -q update >/dev/null 2>&1 || true
+        DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}" >/dev/null || return 1
+    fi
+    dpkg-query -W -f '${Package} ${Version}\n' "${HOST_PACKAGES[@]}" | paste -sd' ' >"$cache/qemu.txt"
+    say "qemu: $(<"$cache/qemu.txt")"
+}
+
+main "$@"

@@ -1,0 +1,492 @@
+//! One guest, from power-on to the second kernel: QEMU's command line, the line to the guest's first
+//! process (`guest/init`), the monitor.
+
+use std::error::Error;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::cells::{Cell, Firmware, Load};
+use crate::efivars::{self, memory_type};
+use crate::initramfs::Initramfs;
+use crate::kernel::SYMBOLS;
+use crate::qmp::{self, Qmp};
+
+/// Anything that ends a run.
+pub type Failure = Box<dyn Error + Send + Sync>;
+
+/// What all guests of a run share.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `IDENTMAP_CACHE`, or the repository's `.cache`.
+    pub cache: PathBuf,
+    /// A statically linked binary to put into the guest as `/bin/identmap`.
+    pub guest_binary: Option<PathBuf>,
+    /// Commands to run in the guest after the image is loaded: a name for the output, and the line.
+    pub guest_commands: Vec<(String, String)>,
+    /// Extra words for the producer's command line.
+    pub append: String,
+    /// Go on with `kexec -e`, or with a crash, and wait for the second kernel.
+    pub jump: bool,
+    /// Let the kernels print to the console log.
+    pub loud: bool,
+    /// Bound for each of the two halves of a run.
+    pub patience: Duration,
+}
+
+/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB that is wholly
+/// RAM (1G leaves under every policy), one that is in part, and RAM with holes below.
+const MEMORY_MIB: u64 = 2560;
+const LOW_MEMORY: &str = "1G";
+/// For the capture kernel.
+const CRASH_KERNEL: &str = "crashkernel=192M";
+/// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
+/// two others, so that they are megabytes from memory on either side.
+const FAR_BINS: &[(u32, u32)] = &[
+    (memory_type::ACPI_RECLAIM, 0x400),
+    (memory_type::ACPI_NVS, 0x400),
+    (memory_type::RESERVED, 0x2000),
+    (memory_type::RUNTIME_CODE, 0x2000),
+    (memory_type::RUNTIME_DATA, 0x2000),
+];
+
+/// A guest with its image loaded, waiting.
+#[derive(Debug)]
+pub struct Loaded {
+    qemu: Qemu,
+    qmp: Qmp,
+    link: Link,
+    /// What the guest said about itself, one line each.
+    pub log: Vec<String>,
+    /// Seconds from power-on to now.
+    pub seconds: f64,
+}
+
+/// The processor's registers that say how it pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Registers {
+    /// Its top table and flags.
+    pub cr3: u64,
+    /// With bit 12, LA57.
+    pub cr4: u64,
+}
+
+/// What came after the jump.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Second {
+    /// The second kernel's first process ran; its release.
+    Up(String),
+    /// The machine was reset: QEMU ended without a word from the second kernel.
+    Reset,
+    /// Nothing within the time given.
+    Silent,
+    /// `kexec -e` came back.
+    Refused(String),
+}
+
+impl fmt::Display for Second {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up(release) => write!(f, "up ({release})"),
+            Self::Reset => write!(f, "reset"),
+            Self::Silent => write!(f, "silent"),
+            Self::Refused(text) => write!(f, "refused: {text}"),
+        }
+    }
+}
+
+/// Boots the cell's guest and waits until it has loaded its image and sent its facts, which are
+/// unpacked into `results`. `say` hears about the phases.
+///
+/// # Errors
+/// What kept the guest from coming that far, in words.
+pub fn boot(
+    cell: &Cell,
+    settings: &Settings,
+    results: &Path,
+    say: &dyn Fn(&str),
+) -> Result<Loaded, Failure> {
+    let started = Instant::now();
+    let deadline = started + settings.patience;
+    let kernel = settings.cache.join("kernels").join(cell.series).join("vmlinuz");
+    if !kernel.is_file() {
+        return Err(format!("no {}: run lab/fetch.sh", kernel.display()).into());
+    }
+    say("building the initramfs");
+    let work = WorkDir::new()?;
+    fs::write(work.path("initrd"), initramfs(settings, &kernel)?)?;
+    let mut qemu = Qemu::start(cell, settings, &kernel, work, &results.join("console.log"))?;
+    let mut link = Link::connect(&mut qemu, deadline)?;
+    let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_mins(1))?;
+    qmp.run("cont", &json!({}))?;
+
+    say("booting");
+    let mut log = Vec::new();
+    loop {
+        let words = link.line(deadline).map_err(|error| {
+            format!("the guest stopped talking after {log:?}: {error}{}", qemu.last_words(results))
+        })?;
+        match words.split_once(' ').unwrap_or((&words, "")) {
+            ("log", text) => {
+                if text.starts_with("kexec") {
+                    say("loading the image");
+                }
+                log.push(text.to_owned());
+            }
+            ("tar", size) => {
+                say("receiving facts");
+                let size = size.trim().parse::<usize>().ok().filter(|size| *size <= FACTS_MAX);
+                let bytes = link.bytes(size.ok_or("a bad size of facts")?, deadline);
+                unpack(&bytes.map_err(|error| format!("receiving facts: {error}"))?, results)?;
+            }
+            ("failed", text) => return Err(format!("in the guest: {text}").into()),
+            ("loaded", _) => break,
+            _ => return Err(format!("unexpected word from the guest: {words}").into()),
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    Ok(Loaded { qemu, qmp, link, log, seconds })
+}
+
+impl Loaded {
+    /// Stops the guest and writes all its memory to an ELF core file.
+    ///
+    /// # Errors
+    /// QEMU's own words.
+    pub fn dump(&mut self) -> Result<(PathBuf, Registers), Failure> {
+        self.qmp.run("stop", &json!({}))?;
+        let text = self.qmp.human("info registers")?;
+        let register = |name| qmp::register(&text, name).ok_or(format!("no {name} in: {text}"));
+        let registers = Registers { cr3: register("CR3")?, cr4: register("CR4")? };
+        let path = self.qemu.work.path("memory");
+        let protocol = format!("file:{}", path.display());
+        self.qmp.run("dump-guest-memory", &json!({ "paging": false, "protocol": protocol }))?;
+        Ok((path, registers))
+    }
+
+    /// Lets the guest jump, and waits for the second kernel.
+    ///
+    /// # Errors
+    /// When the guest cannot be told to.
+    pub fn jump(mut self, patience: Duration) -> Result<Second, Failure> {
+        self.qmp.run("cont", &json!({}))?;
+        self.link.tell("jump")?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match self.link.line(deadline) {
+                Ok(line) => match line.split_once(' ').unwrap_or((&line, "")) {
+                    ("second", release) => return Ok(Second::Up(release.to_owned())),
+                    ("failed", text) => return Ok(Second::Refused(text.to_owned())),
+                    _ => {}
+                },
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(Second::Silent),
+                // With -no-reboot, QEMU ends when the machine is reset.
+                Err(_) => return Ok(Second::Reset),
+            }
+        }
+    }
+}
+
+/// More than any guest's facts.
+const FACTS_MAX: usize = 64 << 20;
+
+/// A directory that goes away with its guest. Its path is short: a socket's may have 107 bytes.
+#[derive(Debug)]
+struct WorkDir(PathBuf);
+
+impl WorkDir {
+    fn new() -> io::Result<Self> {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("identmap-lab-{}-{count}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A running QEMU; it ends with this value.
+#[derive(Debug)]
+struct Qemu {
+    child: Child,
+    work: WorkDir,
+}
+
+impl Drop for Qemu {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Qemu {
+    fn start(
+        cell: &Cell,
+        settings: &Settings,
+        kernel: &Path,
+        work: WorkDir,
+        console: &Path,
+    ) -> Result<Self, Failure> {
+        let mut command = Command::new("nice");
+        command.args(["-n", "10", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
+        command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
+        let smm = if cell.firmware == Firmware::OvmfFar { "on" } else { "off" };
+        command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
+        // A processor with 1G pages; warnings about what TCG does not emulate of it are of no interest.
+        let la57 = if cell.la57 { ",+la57" } else { "" };
+        command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
+        command.args(["-m", &format!("{MEMORY_MIB}M")]);
+        firmware_arguments(cell.firmware, &work, &mut command)?;
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
+        command.args(["-append", &command_line(cell, settings)]);
+        for (name, target) in [
+            ("con", format!("file,path={}", option_value(console))),
+            ("link", format!("socket,server=on,wait=off,path={}", work.path("link").display())),
+            ("mon", format!("socket,server=on,wait=off,path={}", work.path("qmp").display())),
+        ] {
+            let (kind, rest) = target.split_once(',').expect("a kind and options");
+            command.args(["-chardev", &format!("{kind},id={name},{rest}")]);
+        }
+        command.args([
+            "-serial",
+            "chardev:con",
+            "-serial",
+            "chardev:link",
+            "-mon",
+            "chardev=mon,mode=control",
+        ]);
+        let errors = File::create(work.path("errors"))?;
+        let child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().map_err(
+                |error| format!("cannot run qemu-system-x86_64: {error}; run lab/fetch.sh"),
+            )?;
+        Ok(Self { child, work })
+    }
+
+    /// What QEMU and the guest's console said last, for a report of failure.
+    fn last_words(&self, results: &Path) -> String {
+        let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
+        let console = fs::read(results.join("console.log")).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let mut text = String::new();
+        for line in errors.lines().filter(|line| !line.contains("TCG doesn't support")) {
+            text += "\n  qemu: ";
+            text += line;
+        }
+        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+        for line in &lines[lines.len().saturating_sub(20)..] {
+            text += "\n  console: ";
+            text += line.trim_end();
+        }
+        text
+    }
+}
+
+/// QEMU's options split at commas; a doubled one stands for itself.
+fn option_value(path: &Path) -> String {
+    path.display().to_string().replace(',', ",,")
+}
+
+fn command_line(cell: &Cell, settings: &Settings) -> String {
+    let mut words = vec!["console=ttyS0", "panic=-1"];
+    words.push(match cell.load {
+        Load::Syscall => "lab.load=c",
+        Load::File => "lab.load=s",
+        Load::Crash => "lab.load=p",
+    });
+    if !settings.loud {
+        words.push("quiet");
+    }
+    if !cell.gbpages {
+        words.push("nogbpages");
+    }
+    if cell.load == Load::Crash {
+        words.push(CRASH_KERNEL);
+    }
+    if !settings.append.is_empty() {
+        words.push(&settings.append);
+    }
+    words.join(" ")
+}
+
+/// Flash for OVMF: the code read-only, the variables as a copy of the guest's own.
+fn firmware_arguments(
+    firmware: Firmware,
+    work: &WorkDir,
+    command: &mut Command,
+) -> Result<(), Failure> {
+    let code = match firmware {
+        Firmware::SeaBios => return Ok(()),
+        Firmware::Ovmf => "OVMF_CODE_4M.fd",
+        Firmware::OvmfFar => "OVMF_CODE_4M.secboot.fd",
+    };
+    let dir = Path::new("/usr/share/OVMF");
+    let mut variables = fs::read(dir.join("OVMF_VARS_4M.fd"))
+        .map_err(|error| format!("no OVMF in {}: {error}; run lab/fetch.sh", dir.display()))?;
+    if firmware == Firmware::OvmfFar {
+        efivars::add_variable(
+            &mut variables,
+            &efivars::MEMORY_TYPE_INFORMATION_GUID,
+            efivars::MEMORY_TYPE_INFORMATION,
+            &efivars::memory_type_information(FAR_BINS),
+        )?;
+        command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    }
+    fs::write(work.path("vars"), variables)?;
+    let code = option_value(&dir.join(code));
+    let variables = option_value(&work.path("vars"));
+    command.args(["-drive", &format!("if=pflash,unit=0,format=raw,readonly=on,file={code}")]);
+    command.args(["-drive", &format!("if=pflash,unit=1,format=raw,file={variables}")]);
+    Ok(())
+}
+
+/// The producer's initramfs. The second kernel's is inside: the same user space without what only the
+/// first needs, because under emulation kexec's checksum of every byte takes its time.
+fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
+    let guest = settings.cache.join("guest");
+    let read = |path: &Path| {
+        fs::read(path).map_err(|error| format!("{}: {error}; run lab/fetch.sh", path.display()))
+    };
+    let busybox = read(&guest.join("bin/busybox"))?;
+    let base = || {
+        let mut archive = Initramfs::new();
+        archive.dir("bin");
+        archive.dir("dev");
+        archive.char_device("dev/console", 5, 1);
+        archive.file("bin/busybox", &busybox);
+        archive.file("init", INIT.as_bytes());
+        archive
+    };
+    let mut archive = base();
+    archive.file("initrd", &base().finish());
+    archive.file("vmlinuz", &read(kernel)?);
+    archive.file("bin/kexec", &read(&guest.join("bin/kexec"))?);
+    for dir in ["lib", "lib64"] {
+        archive.dir(dir);
+        let mut entries: Vec<PathBuf> = fs::read_dir(guest.join(dir))?
+            .map(|entry| Ok(entry?.path()))
+            .collect::<io::Result<_>>()?;
+        entries.sort();
+        for path in entries {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            archive.file(&format!("{dir}/{name}"), &read(&path)?);
+        }
+    }
+    let symbols = SYMBOLS.join("\n") + "\n";
+    archive.file("symbols", symbols.as_bytes());
+    if let Some(path) = &settings.guest_binary {
+        archive.file("bin/identmap", &read(path)?);
+    }
+    if !settings.guest_commands.is_empty() {
+        let lines: Vec<String> =
+            settings.guest_commands.iter().map(|(name, line)| format!("{name} {line}")).collect();
+        let lines = lines.join("\n") + "\n";
+        archive.file("commands", lines.as_bytes());
+    }
+    Ok(archive.finish())
+}
+
+const INIT: &str = include_str!("../guest/init");
+
+/// The guest's second serial port.
+#[derive(Debug)]
+struct Link {
+    stream: BufReader<UnixStream>,
+}
+
+impl Link {
+    /// Waits for QEMU to open its sockets.
+    fn connect(qemu: &mut Qemu, deadline: Instant) -> Result<Self, Failure> {
+        loop {
+            if let Ok(stream) = UnixStream::connect(qemu.work.path("link")) {
+                return Ok(Self { stream: BufReader::new(stream) });
+            }
+            if let Some(status) = qemu.child.try_wait()? {
+                return Err(
+                    format!("QEMU ended with {status}{}", qemu.last_words(Path::new(""))).into()
+                );
+            }
+            if Instant::now() > deadline {
+                return Err("QEMU does not open its sockets".into());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The next line that is meant for the host, without its mark; what firmware prints on the same
+    /// port is passed over.
+    fn line(&mut self, deadline: Instant) -> io::Result<String> {
+        loop {
+            let mut line = Vec::new();
+            self.until(deadline, |stream| stream.read_until(b'\n', &mut line))?;
+            let line = String::from_utf8_lossy(&line);
+            if let Some((_, text)) = line.split_once("@@") {
+                return Ok(text.trim_end().to_owned());
+            }
+        }
+    }
+
+    fn bytes(&mut self, size: usize, deadline: Instant) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; size];
+        let mut filled = 0;
+        while filled < size {
+            filled += self.until(deadline, |stream| stream.read(&mut bytes[filled..]))?;
+        }
+        Ok(bytes)
+    }
+
+    fn tell(&mut self, line: &str) -> io::Result<()> {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes())
+    }
+
+    fn until(
+        &mut self,
+        deadline: Instant,
+        read: impl FnOnce(&mut BufReader<UnixStream>) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "nothing within the time given");
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(late());
+        }
+        self.stream.get_ref().set_read_timeout(Some(left))?;
+        match read(&mut self.stream) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "QEMU is gone")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
+            result => result,
+        }
+    }
+}
+
+/// Unpacks the guest's facts with the system's tar.
+fn unpack(archive: &[u8], into: &Path) -> Result<(), Failure> {
+    let mut child = Command::new("tar")
+        .args(["-xmzf", "-", "--no-same-owner", "--mode=u+rwX", "-C"])
+        .arg(into)
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("cannot run tar: {error}"))?;
+    child.stdin.take().ok_or("no pipe to tar")?.write_all(archive)?;
+    let status = child.wait()?;
+    if !status.success() {
+        return Err(format!("tar: {status}").into());
+    }
+    Ok(())
+}
