@@ -23,6 +23,13 @@ seed() {
 	parse_sysfs) printf '0/start 0x0\n0/end 0x9ffff\n0/type System RAM\n1/phys_addr 0x1000\n1/num_pages 0x8f\n1/type 0x7\n1/attribute 0xf\n' >"corpus/$1/both" ;;
 	parse_*) cp -n ../testdata/machines/*.txt "corpus/$1/" ;;
 	range_text) printf '0x0000000000001000-0x000000000009ffff' >"corpus/$1/dmesg" && printf '4G+512M' >"corpus/$1/size" ;;
+	verdict)
+		# Kernels that are not known, then a text; and a pair that decides something.
+		for file in ../testdata/machines/*.txt; do
+			{ printf '\000\000\000' && cat "$file"; } >"corpus/$1/any-${file##*/}"
+			{ printf '\006\006\020' && cat "$file"; } >"corpus/$1/6.12-${file##*/}"
+		done
+		;;
 	live)
 		# Its format: kind, length in two bytes, content. Kind 0 is the log, 1 is /proc/iomem.
 		for file in ../testdata/machines/uv-2019-* ../testdata/machines/001-* ../testdata/machines/laptop-*; do

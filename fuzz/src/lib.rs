@@ -11,6 +11,8 @@ pub mod parse;
 pub mod plan;
 #[path = "../checks/tables.rs"]
 pub mod tables;
+#[path = "../checks/verdict.rs"]
+pub mod verdict;
 
 thread_local! {
     static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
