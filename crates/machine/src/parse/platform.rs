@@ -79,15 +79,12 @@ fn rmp_fixup(boot: &mut Boot, line: usize, tail: &str) -> bool {
     let digits = tail.trim_start_matches("0x").split(']').next().unwrap_or_default();
     let start = u64::from_str_radix(digits, 16).ok();
     let frame = start.and_then(|at| PhysRange::from_len(at, PageSize::Size2M.bytes()).ok());
-    match frame {
-        Some(range) => {
-            let (from, to) = (MemType::Usable, Some(MemType::Reserved));
-            boot.push_update(MapUpdate { range, from, to, line });
-        }
-        None => {
-            let text = "the frame reserved beside the RMP table cannot be read".to_owned();
-            boot.note(Note { line, text, unreadable: true });
-        }
+    if let Some(range) = frame {
+        let (from, to) = (MemType::Usable, Some(MemType::Reserved));
+        boot.push_update(MapUpdate { range, from, to, line });
+    } else {
+        let text = "the frame reserved beside the RMP table cannot be read".to_owned();
+        boot.note(Note { line, text, unreadable: true });
     }
     true
 }
