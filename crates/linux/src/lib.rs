@@ -14,6 +14,7 @@ pub mod needs;
 mod producer;
 mod release;
 mod requests;
+mod transition;
 pub mod traps;
 mod version;
 
@@ -25,4 +26,5 @@ pub use requests::{
     ISA_END, Kind, Request, RequestList, RequestSource, Unknown, UnknownRequest, pfn_mapped,
     requests,
 };
+pub use transition::{ControlCode, TransitionLeaf};
 pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};
