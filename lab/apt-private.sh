@@ -84,8 +84,8 @@ apt_private_download() {
     mkdir -p "$into"
     chmod 777 "$into" # apt drops to the user _apt when it runs as root
     (cd "$into" && apt-get "${apt_options[@]}" download "$@") >"$scratch/download.log" 2>&1 || {
-        say "  apt-get download $* failed:"
-        sed -E "s/^/    /; $hide_hosts" "$scratch/download.log" >&2
+        say "  apt-get download failed:"
+        grep '^E:' "$scratch/download.log" | sed -E "s/^/    /; $hide_hosts; s/ *\[IP:[^]]*\]//" >&2
         return 1
     }
 }

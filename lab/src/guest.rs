@@ -142,7 +142,8 @@ pub fn boot(
             ("tar", size) => {
                 say("receiving facts");
                 let size = size.trim().parse::<usize>().ok().filter(|size| *size <= FACTS_MAX);
-                unpack(&link.bytes(size.ok_or("a bad size of facts")?, deadline)?, results)?;
+                let bytes = link.bytes(size.ok_or("a bad size of facts")?, deadline);
+                unpack(&bytes.map_err(|error| format!("receiving facts: {error}"))?, results)?;
             }
             ("failed", text) => return Err(format!("in the guest: {text}").into()),
             ("loaded", _) => break,
@@ -184,7 +185,7 @@ impl Loaded {
                     ("failed", text) => return Ok(Second::Refused(text.to_owned())),
                     _ => {}
                 },
-                Err(error) if is_patience(&error) => return Ok(Second::Silent),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(Second::Silent),
                 // With -no-reboot, QEMU ends when the machine is reset.
                 Err(_) => return Ok(Second::Reset),
             }
@@ -290,7 +291,7 @@ impl Qemu {
             text += line;
         }
         let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-        for line in &lines[lines.len().saturating_sub(5)..] {
+        for line in &lines[lines.len().saturating_sub(20)..] {
             text += "\n  console: ";
             text += line.trim_end();
         }
@@ -460,20 +461,18 @@ impl Link {
         deadline: Instant,
         read: impl FnOnce(&mut BufReader<UnixStream>) -> io::Result<usize>,
     ) -> io::Result<usize> {
+        let late = || io::Error::new(io::ErrorKind::TimedOut, "nothing within the time given");
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
+            return Err(late());
         }
         self.stream.get_ref().set_read_timeout(Some(left))?;
-        match read(&mut self.stream)? {
-            0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "QEMU is gone")),
-            size => Ok(size),
+        match read(&mut self.stream) {
+            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "QEMU is gone")),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(late()),
+            result => result,
         }
     }
-}
-
-fn is_patience(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
 }
 
 /// Unpacks the guest's facts with the system's tar.

@@ -89,14 +89,17 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
+    found.extend(findings::of_jump(machine, &question.producer, &question.consumer, question.kind));
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);
     for &traits in question.producer.traits().candidates() {
         for &gb in gbpages.candidates() {
             match stage.scene(traits, gb) {
-                Ok(scene) if !scenes.iter().any(|s| s.maps_like(&scene)) => scenes.push(scene),
-                Ok(_) => {}
+                Ok(scene) => match scenes.iter_mut().find(|known| known.maps_like(&scene)) {
+                    Some(known) => known.also(&scene),
+                    None => scenes.push(scene),
+                },
                 Err(error) => found.push(findings::of_plan_error(error)),
             }
         }
@@ -140,16 +143,17 @@ fn of_scenes(scenes: &[Scene]) -> Vec<Finding> {
             if let Some((known, count)) = merged.iter_mut().find(|(known, _)| same(known, &finding))
             {
                 *count += 1;
-                known.under.push(scene.label());
+                let new = scene.labels.iter().filter(|label| !known.under.contains(label));
+                let new: Vec<String> = new.cloned().collect();
+                known.under.extend(new);
             } else {
-                finding.under.push(scene.label());
+                finding.under.clone_from(&scene.labels);
                 merged.push((finding, 1));
             }
         }
     }
-    let all = scenes.len();
     let settle = |(mut finding, count): (Finding, usize)| {
-        if count >= all {
+        if count >= scenes.len() {
             finding.under.clear();
         } else if finding.verdict() == Verdict::Unsafe {
             finding.confidence = Confidence::Unknown;
@@ -187,7 +191,14 @@ fn policy_rows(stage: &Stage<'_>, question: &Question<'_>, gbpages: bool) -> Vec
         .map(|policy| {
             let traits = match policy {
                 PolicyKind::RoundOut | PolicyKind::ExactOnUv => like(LinuxPolicy::RoundOut),
-                PolicyKind::Exact | PolicyKind::Guarded => like(LinuxPolicy::Exact),
+                PolicyKind::Exact => like(LinuxPolicy::Exact),
+                // Our own map asks for everything, and for all of it.
+                PolicyKind::Guarded => Traits {
+                    firmware_tables: true,
+                    config_table: true,
+                    acpi_end_minus_one: false,
+                    ..like(LinuxPolicy::Exact)
+                },
             };
             PolicyRow { policy, map: figures(stage, policy, traits, gbpages) }
         })

@@ -1,7 +1,8 @@
 //! From facts to findings: the words, the severities, the remedies.
 
 use identmap::{PhysRange, PlanError};
-use identmap_linux::{Condition, Need, PolicyKind, Producer, firmware::Basis};
+use identmap_linux::firmware::Basis;
+use identmap_linux::{Condition, Consumer, Kind, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
     Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
 };
@@ -97,6 +98,40 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
     found
 }
 
+/// What can go wrong although everything is mapped.
+pub(crate) fn of_jump(
+    machine: &Machine,
+    producer: &Producer,
+    consumer: &Consumer,
+    kind: Kind,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let candidates = producer.traits().candidates();
+    if candidates.iter().any(|t| traps::level_change(machine, t, consumer)) {
+        let what = "a new kernel that runs with 4 levels resets";
+        let why = "this one runs with 5, and a flag in the first entry of its top table becomes a part \
+                   of an address when a kernel without the fix goes down to 4 (no5lvl, or built \
+                   without CONFIG_X86_5LEVEL)";
+        let finding =
+            Finding::new("level-change", Severity::Warning, Confidence::Unknown, what, why)
+                .remedy(
+                    "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have \
+                     the fix); or boot the running kernel with no5lvl",
+                )
+                .link(traps::LEVEL_CHANGE_SOURCE);
+        found.push(finding);
+    }
+    if kind == Kind::Kdump && machine.crash_kernels.is_empty() {
+        let what = "no memory reserved for a crash kernel";
+        let why = "no reservation is known of this machine; kexec -p has nowhere to load to";
+        let remedy = "boot with crashkernel=SIZE, or give /proc/iomem read as root";
+        let finding =
+            Finding::new("no-crash-kernel", Severity::Error, Confidence::Unknown, what, why);
+        found.push(finding.remedy(remedy));
+    }
+    found
+}
+
 pub(crate) fn of_plan_error(error: PlanError) -> Finding {
     let finding = Finding::new(
         "no-plan",
@@ -124,7 +159,7 @@ pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
 
 fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
     let need = &fate.need;
-    let supply = supply(fate.conditions());
+    let supply = supply(&fate.ways);
     match &fate.fate {
         Fate::Requested => Vec::new(),
         Fate::Lucky(parts) => parts.iter().map(|part| luck(need, *part, scene)).collect(),
@@ -135,7 +170,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                 let why = format!(
                     "read by {}{}; {}",
                     need.rule.when,
-                    conditions_text(fate.conditions()),
+                    conditions_text(&fate.ways),
                     nearest(scene, *part)
                 );
                 let finding = Finding::new("gap", Severity::Error, confidence, &need.what, why)
@@ -155,7 +190,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                     "its address is not known; {}; anywhere inside this range it is a gap; read by {}{}",
                     supposed(need),
                     need.rule.when,
-                    conditions_text(fate.conditions())
+                    conditions_text(&fate.ways)
                 );
                 let place = supply_place(need);
                 let facts = [Some(place), supply.clone()].into_iter().flatten();
@@ -174,7 +209,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
                 "its address is not known; {}, and all of that is {how}; read by {}{}",
                 supposed(need),
                 need.rule.when,
-                conditions_text(fate.conditions())
+                conditions_text(&fate.ways)
             );
             let facts = [Some(supply_place(need)), supply].into_iter().flatten();
             let finding = Finding::new("luck", Severity::Warning, confidence, &need.what, why)
@@ -186,7 +221,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
             let why = format!(
                 "nothing tells where it lies; read by {}{}",
                 need.rule.when,
-                conditions_text(fate.conditions())
+                conditions_text(&fate.ways)
             );
             let facts = [Some(supply_place(need)), supply].into_iter().flatten();
             let finding =
@@ -325,7 +360,11 @@ fn supply_place(need: &Need) -> String {
     }
 }
 
-fn supply(conditions: &[Condition]) -> Option<String> {
+/// Which facts would settle whether something is touched at all.
+fn supply(ways: &[Vec<Condition>]) -> Option<String> {
+    if ways.iter().any(Vec::is_empty) {
+        return None;
+    }
     let of = |condition: &Condition| match condition {
         Condition::SevInCpuid => {
             Some("say --sev on or off (CPUID 0x8000001F EAX bit 1; off if the leaf is absent)")
@@ -335,17 +374,22 @@ fn supply(conditions: &[Condition]) -> Option<String> {
             None
         }
     };
-    let mut texts: Vec<&str> = conditions.iter().filter_map(of).collect();
+    let mut texts: Vec<&str> = ways.iter().flatten().filter_map(of).collect();
+    texts.sort_unstable();
     texts.dedup();
     (!texts.is_empty()).then(|| texts.join("; "))
 }
 
-fn conditions_text(conditions: &[Condition]) -> String {
-    if conditions.is_empty() {
+fn conditions_text(ways: &[Vec<Condition>]) -> String {
+    if ways.iter().any(Vec::is_empty) {
         return String::new();
     }
-    let all: Vec<String> = conditions.iter().map(ToString::to_string).collect();
-    format!(", if {}", all.join(" and "))
+    let way = |way: &Vec<Condition>| {
+        let all: Vec<String> = way.iter().map(ToString::to_string).collect();
+        format!("if {}", all.join(" and "))
+    };
+    let ways: Vec<String> = ways.iter().map(way).collect();
+    format!(", {}", ways.join("; or "))
 }
 
 fn basis(need: &Need) -> Option<Basis> {

@@ -34,6 +34,9 @@ pub enum Fate {
 pub struct NeedFate {
     /// The need.
     pub need: Need,
+    /// The ways in which the consumer comes to touch it: it does if all conditions of one
+    /// of them hold. A way without conditions is sure.
+    pub ways: Vec<Vec<Condition>>,
     /// Its fate.
     pub fate: Fate,
 }
@@ -42,17 +45,30 @@ impl NeedFate {
     /// Whether the consumer surely touches it.
     #[must_use]
     pub fn is_certain(&self) -> bool {
-        self.need.certainty == Certainty::Certain
+        self.ways.iter().any(Vec::is_empty)
     }
+}
 
-    /// On what it depends whether the consumer touches it.
-    #[must_use]
-    pub fn conditions(&self) -> &[Condition] {
-        match &self.need.certainty {
-            Certainty::Certain => &[],
-            Certainty::If(conditions) => conditions,
+/// One [`NeedFate`] for each thing needed, with all the ways in which it is.
+fn gather(needs: &[Need], fate: impl Fn(&Need) -> Fate) -> Vec<NeedFate> {
+    let mut gathered: Vec<NeedFate> = Vec::new();
+    for need in needs {
+        let way = match &need.certainty {
+            Certainty::Certain => Vec::new(),
+            Certainty::If(conditions) => conditions.clone(),
+        };
+        let same = |known: &&mut NeedFate| {
+            let known = &known.need;
+            (known.rule.id, &known.what, &known.place) == (need.rule.id, &need.what, &need.place)
+        };
+        match gathered.iter_mut().find(same) {
+            Some(known) => known.ways.push(way),
+            None => {
+                gathered.push(NeedFate { need: need.clone(), ways: vec![way], fate: fate(need) });
+            }
         }
     }
+    gathered
 }
 
 /// A hazard that a map reaches, and the bytes of it that it does.
@@ -81,6 +97,8 @@ pub struct Scene {
     pub needs: Vec<NeedFate>,
     /// Every hazard it reaches.
     pub exposures: Vec<Exposure>,
+    /// The producers that map just this, each in a few words.
+    pub labels: Vec<String>,
 }
 
 /// What all scenes of one audit share.
@@ -105,16 +123,24 @@ impl Scene {
         self.coverage.runs == other.coverage.runs && self.needs == other.needs
     }
 
-    /// Which producer this is, in a few words.
-    #[must_use]
-    pub fn label(&self) -> String {
+    fn labelled(mut self) -> Scene {
         let table = match (self.traits.firmware_tables, self.traits.config_table) {
             (_, true) => "configuration table requested",
             (true, false) => "configuration table not requested",
             (false, false) => "no firmware table requested",
         };
         let pages = if self.gbpages && self.traits.gbpages { "1G pages" } else { "nogbpages" };
-        format!("{}, {table}, {pages}", self.coverage.policy.name())
+        self.labels.push(format!("{}, {table}, {pages}", self.coverage.policy.name()));
+        self
+    }
+
+    /// Takes up the name of a producer that maps the same.
+    pub(crate) fn also(&mut self, other: &Scene) {
+        for label in &other.labels {
+            if !self.labels.contains(label) {
+                self.labels.push(label.clone());
+            }
+        }
     }
 }
 
@@ -139,13 +165,10 @@ impl Stage<'_> {
             slack: SlackKind::None,
             ram: &[],
         })?;
-        let judge = |need: &Need| NeedFate {
-            need: need.clone(),
-            fate: fate(need, &coverage, asks_by_name(need, &traits)),
-        };
-        let needs = self.needs.iter().map(judge).collect();
+        let needs = gather(self.needs, |need| fate_in(need, &coverage, &traits));
         let exposures = exposures(&coverage, self.hazards);
-        Ok(Scene { traits, gbpages, list, coverage, needs, exposures })
+        Ok(Scene { traits, gbpages, list, coverage, needs, exposures, labels: Vec::new() }
+            .labelled())
     }
 
     /// The requests that the guarded map is planned for: the producer's, and every need

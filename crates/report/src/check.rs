@@ -148,12 +148,13 @@ impl CheckReport {
         };
         let _ = writeln!(out, "{}  {sentence}", style.paint(tone, word));
         let mut last_id = "";
-        for finding in &self.findings {
-            if finding.id != last_id {
+        for group in self.findings.chunk_by(FindingRow::says_the_same) {
+            let first = &group[0];
+            if first.id != last_id && first.tone != Tone::Faint {
                 out.push('\n');
-                last_id = finding.id;
+                last_id = first.id;
             }
-            out.push_str(&finding.text(style));
+            out.push_str(&first.text(group, style));
         }
         out.push('\n');
         out.push_str(&self.policy_table(style));
@@ -236,26 +237,63 @@ impl CheckReport {
     }
 }
 
+/// Most ranges of one finding that the text lists; JSON has them all.
+const MOST_RANGES: usize = 12;
+
 impl FindingRow {
-    fn text(&self, style: Style) -> String {
+    /// Whether two findings differ in their place only.
+    fn says_the_same(&self, other: &FindingRow) -> bool {
+        let key = |f: &FindingRow| {
+            (f.id, f.tone, f.what.clone(), f.why.clone(), f.remedy.clone(), f.under.clone())
+        };
+        self.start.is_some() && other.start.is_some() && key(self) == key(other)
+    }
+
+    /// A group of findings that differ in their place only, this being the first.
+    fn text(&self, group: &[FindingRow], style: Style) -> String {
         let mut out = String::new();
         let id = style.paint(self.tone, &format!("{:<8}", self.id));
-        let place = match (self.start, self.end) {
-            (Some(start), Some(end)) => format!("{:#018x}-{:#018x}  ", start.0, end.0),
-            _ => String::new(),
-        };
         let doubt = match (self.tone, self.confidence.as_str()) {
             (Tone::Faint, _) | (_, "certain") => String::new(),
             (_, confidence) => format!(" ({confidence})"),
         };
-        let _ = writeln!(out, "  {id}  {place}{}{doubt}", self.what);
+        let places: Vec<(Hex, Hex)> =
+            group.iter().filter_map(|row| Some((row.start?, row.end?))).collect();
+        match places[..] {
+            [] => {
+                let _ = writeln!(out, "  {id}  {}{doubt}", self.what);
+            }
+            [(start, end)] => {
+                let place = format!("{:#018x}-{:#018x}", start.0, end.0);
+                let _ = writeln!(out, "  {id}  {place}  {}{doubt}", self.what);
+            }
+            _ => {
+                let bytes: u64 = places.iter().map(|(start, end)| end.0 - start.0 + 1).sum();
+                let count = places.len();
+                let size = style.size(bytes);
+                let _ = writeln!(out, "  {id}  {}{doubt}: {size} in {count} ranges", self.what);
+                for (start, end) in places.iter().take(MOST_RANGES) {
+                    let size = style.size(end.0 - start.0 + 1);
+                    let _ = writeln!(out, "            {:#018x}-{:#018x}  {size}", start.0, end.0);
+                }
+                if count > MOST_RANGES {
+                    let _ = writeln!(out, "            and {} more", count - MOST_RANGES);
+                }
+            }
+        }
         out.push_str(&wrapped(&self.why, 12, ""));
+        if self.tone == Tone::Faint {
+            return out;
+        }
         if !self.under.is_empty() {
-            let text = format!("under: {}", self.under.join("; "));
-            out.push_str(&wrapped(&text, 12, "       "));
+            out.push_str(&wrapped(
+                &format!("if the producer is {}", self.under.join("; or ")),
+                12,
+                "",
+            ));
         }
         if let Some(remedy) = &self.remedy {
-            out.push_str(&wrapped(&format!("do:  {remedy}"), 12, "     "));
+            out.push_str(&wrapped(&format!("do:  {remedy}"), 12, "    "));
         }
         out
     }

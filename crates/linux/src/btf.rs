@@ -132,9 +132,10 @@ impl<'a> Btf<'a> {
         let mut current = self.structure(structure)?;
         let mut offset = 0_u64;
         let mut names = path.split('.').peekable();
+        let mut budget = MEMBERS_MAX;
         loop {
             let name = names.next()?;
-            let (bits, id) = self.find_member(current, name, DEPTH)?;
+            let (bits, id) = self.find_member(current, name, DEPTH, &mut budget)?;
             if bits % 8 != 0 {
                 return None;
             }
@@ -146,6 +147,28 @@ impl<'a> Btf<'a> {
             }
             current = self.entry(resolved).filter(Entry::is_structure)?;
         }
+    }
+
+    /// Where a bit field, or a member that is none, lies: its first bit counted from the start of the
+    /// structure, and its width in bits. One name, not a path. `None` as for [`Btf::offset_of`].
+    #[must_use]
+    pub fn bits(&self, structure: &str, member: &str) -> Option<(u64, u64)> {
+        let structure = self.structure(structure)?;
+        let mut budget = MEMBERS_MAX;
+        let found = self.find_bits(structure, member, DEPTH, &mut budget)?;
+        let (first, id, width) = found;
+        if width != 0 {
+            return Some((first, u64::from(width)));
+        }
+        let id = self.resolve(id)?;
+        let (size, _) = self.size_of_id(id, DEPTH)?;
+        // Without the kind flag the integer's own width tells (btf.rst, BTF_KIND_INT).
+        let entry = self.entry(id)?;
+        if kind(entry.info) == INT {
+            let data = u32_at(entry.trailer, 0)?;
+            return Some((first + u64::from(data >> 16 & 0xff), u64::from(data & 0xff)));
+        }
+        Some((first, size.checked_mul(8)?))
     }
 
     /// Size in bytes of a structure or union. `None` if there is none of that name.
@@ -161,23 +184,42 @@ impl<'a> Btf<'a> {
             .find(|entry| entry.is_structure() && self.is_named(entry.name, name))
     }
 
-    /// Bit offset and type of a member, looking into anonymous members.
-    fn find_member(&self, structure: Entry<'a>, name: &str, depth: u32) -> Option<(u64, u32)> {
+    /// Bit offset and type of a member that is no bit field, looking into anonymous members.
+    fn find_member(
+        &self,
+        structure: Entry<'a>,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Option<(u64, u32)> {
+        let (bits, id, width) = self.find_bits(structure, name, depth, budget)?;
+        (width == 0).then_some((bits, id))
+    }
+
+    /// Bit offset, type, and width if it is a bit field, of a member.
+    fn find_bits(
+        &self,
+        structure: Entry<'a>,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Option<(u64, u32, u32)> {
         let depth = depth.checked_sub(1)?;
         for at in 0..structure.count() {
+            *budget = budget.checked_sub(1)?;
             let (member, id, raw) = structure.triple(at)?;
             // With the kind flag, the upper byte is the width of a bit field (btf.rst, BTF_KIND_STRUCT).
             let (bits, width) =
                 if structure.flag() { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
             if member != 0 && self.is_named(member, name) {
-                return (width == 0).then_some((u64::from(bits), id));
+                return Some((u64::from(bits), id, width));
             }
             if member == 0
                 && let Some(inner) =
                     self.resolve(id).and_then(|id| self.entry(id)).filter(Entry::is_structure)
-                && let Some((inner_bits, id)) = self.find_member(inner, name, depth)
+                && let Some((inner_bits, id, width)) = self.find_bits(inner, name, depth, budget)
             {
-                return Some((u64::from(bits) + inner_bits, id));
+                return Some((u64::from(bits) + inner_bits, id, width));
             }
         }
         None
@@ -239,6 +281,9 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER: usize = 12;
 /// How deep anonymous members, arrays of arrays and chains of typedefs may go.
 const DEPTH: u32 = 32;
+
+/// How many members one search may look at: a structure that contains itself twice has 2^[`DEPTH`].
+const MEMBERS_MAX: u32 = 1 << 20;
 
 // enum of include/uapi/linux/btf.h, BTF_KIND_*.
 const INT: u32 = 1;
@@ -382,6 +427,10 @@ mod tests {
         assert_eq!(btf.offset_of("outer", "named.back"), Some(24), "through a typedef");
         assert_eq!(btf.offset_of("outer", "named.back.first"), None, "not through a pointer");
         assert_eq!(btf.offset_of("outer", "bits"), None, "a bit field has no byte offset");
+        assert_eq!(btf.bits("outer", "bits"), Some((256, 5)));
+        assert_eq!(btf.bits("outer", "deep"), Some((64, 64)));
+        assert_eq!(btf.bits("outer", "named"), Some((192, 64)));
+        assert_eq!(btf.bits("outer", "none"), None);
         assert_eq!(btf.offset_of("outer", "fir"), None);
         assert_eq!(btf.offset_of("oute", "first"), None);
         assert_eq!(btf.offset_of("outer", ""), None);
@@ -401,6 +450,7 @@ mod tests {
                     let _ = btf.member("outer", "named.back");
                     let _ = btf.member("outer", "list");
                     let _ = btf.size_of("inner");
+                    let _ = btf.bits("outer", "bits");
                 }
             }
         }
@@ -408,10 +458,10 @@ mod tests {
 
     #[test]
     fn a_structure_that_contains_itself_ends() {
-        // 1: struct { anonymous member of type 1 } "s"; 2: typedef of 2.
-        let words = [1_u32, STRUCT << 24 | 1, 8, 0, 1, 0, 0, TYPEDEF << 24, 2];
+        // 1: struct "s" with two anonymous members of type 1; 2: typedef of 2.
+        let words = [1_u32, STRUCT << 24 | 2, 8, 0, 1, 0, 0, 1, 0, 0, TYPEDEF << 24, 2];
         let mut bytes = vec![0x9f, 0xeb, 1, 0];
-        for field in [24_u32, 0, 36, 36, 3] {
+        for field in [24_u32, 0, 48, 48, 3] {
             bytes.extend(field.to_le_bytes());
         }
         bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
