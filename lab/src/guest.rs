@@ -16,6 +16,7 @@ use crate::cells::{Cell, Firmware, Load};
 use crate::efivars::{self, memory_type};
 use crate::initramfs::Initramfs;
 use crate::kernel::SYMBOLS;
+use crate::option_rom;
 use crate::qmp::{self, Qmp};
 
 /// Anything that ends a run.
@@ -40,10 +41,11 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB that is wholly
-/// RAM (1G leaves under every policy), one that is in part, and RAM with holes below.
+/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB with holes, one
+/// that is RAM in part, and at 4 GiB one that is wholly RAM (1G leaves under every policy). The
+/// image is loaded into the last: then the order of requests matters under `exact`.
 const MEMORY_MIB: u64 = 2560;
-const LOW_MEMORY: &str = "1G";
+const LOW_MEMORY: &str = "1536M";
 /// For the capture kernel.
 const CRASH_KERNEL: &str = "crashkernel=192M";
 /// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
@@ -247,7 +249,8 @@ impl Qemu {
         let mut command = Command::new("nice");
         command.args(["-n", "10", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
-        let smm = if cell.firmware == Firmware::OvmfFar { "on" } else { "off" };
+        let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+        let smm = if far { "on" } else { "off" };
         command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
         // A processor with 1G pages; warnings about what TCG does not emulate of it are of no interest.
         let la57 = if cell.la57 { ",+la57" } else { "" };
@@ -320,6 +323,9 @@ fn command_line(cell: &Cell, settings: &Settings) -> String {
     if cell.load == Load::Crash {
         words.push(CRASH_KERNEL);
     }
+    if cell.low {
+        words.push("mem=4G");
+    }
     if !settings.append.is_empty() {
         words.push(&settings.append);
     }
@@ -335,12 +341,12 @@ fn firmware_arguments(
     let code = match firmware {
         Firmware::SeaBios => return Ok(()),
         Firmware::Ovmf => "OVMF_CODE_4M.fd",
-        Firmware::OvmfFar => "OVMF_CODE_4M.secboot.fd",
+        Firmware::OvmfFar | Firmware::OvmfSplit => "OVMF_CODE_4M.secboot.fd",
     };
     let dir = Path::new("/usr/share/OVMF");
     let mut variables = fs::read(dir.join("OVMF_VARS_4M.fd"))
         .map_err(|error| format!("no OVMF in {}: {error}; run lab/fetch.sh", dir.display()))?;
-    if firmware == Firmware::OvmfFar {
+    if firmware != Firmware::Ovmf {
         efivars::add_variable(
             &mut variables,
             &efivars::MEMORY_TYPE_INFORMATION_GUID,
@@ -348,6 +354,11 @@ fn firmware_arguments(
             &efivars::memory_type_information(FAR_BINS),
         )?;
         command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    }
+    if firmware == Firmware::OvmfSplit {
+        let rom = work.path("rom");
+        fs::write(&rom, option_rom::rom())?;
+        command.args(["-device", &format!("{},romfile={}", option_rom::DEVICE, option_value(&rom))]);
     }
     fs::write(work.path("vars"), variables)?;
     let code = option_value(&dir.join(code));
