@@ -4,7 +4,6 @@
 //! reads memory: [`core_file`] a dump, [`kernel`] a loaded image in it with the offsets of [`btf`],
 //! [`tables`] the image's tables; [`facts`] reads saved results. `README.md` has the commands.
 
-pub mod btf;
 pub mod cells;
 pub mod compare;
 pub mod core_file;
@@ -19,3 +18,5 @@ pub mod progress;
 pub mod qmp;
 pub mod results;
 pub mod tables;
+
+pub use identmap_linux::btf;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use identmap_lab::cells::{self, Cell};
+use identmap_lab::compare;
 use identmap_lab::compare::mutate::Mutation;
 use identmap_lab::compare::report::{self, Row};
-use identmap_lab::compare;
 use identmap_lab::guest::{Failure, Settings};
 use identmap_lab::results;
 

@@ -41,12 +41,7 @@ pub struct Outcome {
 
 /// Runs cells, `jobs` at once, and shows how they get on; what they came to, by name.
 #[must_use]
-pub fn run_all(
-    cells: &[Cell],
-    settings: &Settings,
-    keep_dump: bool,
-    jobs: usize,
-) -> Vec<Outcome> {
+pub fn run_all(cells: &[Cell], settings: &Settings, keep_dump: bool, jobs: usize) -> Vec<Outcome> {
     let queue: Mutex<VecDeque<Cell>> = Mutex::new(cells.iter().copied().collect());
     let board = Board::new(cells.len());
     std::thread::scope(|scope| {

@@ -4,7 +4,9 @@
 
 mod args;
 mod commands;
+mod disk;
 mod live;
+mod loaded;
 mod output;
 mod source;
 
@@ -26,6 +28,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Tables(args) => commands::tables::run(args, &cli.output),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("identmap: {error}");

@@ -8,12 +8,10 @@
 
 use std::path::Path;
 
-use identmap::{
-    Arena, Config, Image, Level, Levels, PhysAddr, Plan, Policy, Slot, Table,
-};
+use identmap::{Arena, Config, Image, Level, Levels, PhysAddr, Plan, Policy, Slot, Table};
 use identmap_linux::{
-    ControlCode, Kind, KernelVersion, Producer, RequestList, Traits, TransitionLeaf,
-    gbpages, pfn_mapped, requests,
+    ControlCode, KernelVersion, Kind, Producer, RequestList, Traits, TransitionLeaf, gbpages,
+    pfn_mapped, requests,
 };
 use identmap_machine::live::assemble;
 use identmap_machine::{Layout, Machine, Segment};
@@ -142,7 +140,8 @@ fn build(config: &Config, traits: &Traits, list: &RequestList) -> Result<Tree, F
     let mut tables = vec![Table::EMPTY; usize::try_from(plan.tables().total())?];
     let mut arena = Arena::new(&mut tables, BASE)?;
     let built = plan.build(&mut arena)?;
-    let bytes: Vec<u8> = tables.iter().flat_map(|table| table.0).flat_map(u64::to_le_bytes).collect();
+    let bytes: Vec<u8> =
+        tables.iter().flat_map(|table| table.0).flat_map(u64::to_le_bytes).collect();
     Ok(tree::read(&Image::new(&bytes, BASE), built.root, config.levels)?)
 }
 
@@ -172,7 +171,9 @@ fn transition(
             };
             (Place { linear, level: std::cmp::Reverse(level) }, bits)
         })
-        .map(|(place, bits)| (place, mutation.map_or(bits, |mutation| mutation.of_bits(place, bits))))
+        .map(|(place, bits)| {
+            (place, mutation.map_or(bits, |mutation| mutation.of_bits(place, bits)))
+        })
         .collect();
     Ok((entries, u64::from(levels.count()) - 1))
 }

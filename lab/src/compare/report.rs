@@ -57,11 +57,7 @@ pub fn mutations(table: &[Noticed]) -> String {
 ///
 /// # Errors
 /// When the versions of what was used cannot be read from the cache.
-pub fn markdown(
-    rows: &[Row],
-    mutations: &[Noticed],
-    cache: &Path,
-) -> Result<String, Failure> {
+pub fn markdown(rows: &[Row], mutations: &[Noticed], cache: &Path) -> Result<String, Failure> {
     let mut text = String::from(HEAD);
     for line in versions(rows, cache)? {
         let _ = writeln!(text, "- {line}");

@@ -99,7 +99,9 @@ pub fn differences(real: &Entries, model: &Entries) -> Vec<Difference> {
     let mut found: Vec<Difference> = real
         .iter()
         .map(|(&place, &bits)| (place, Some(bits), model.get(&place).copied()))
-        .chain(model.iter().filter(|(p, _)| !real.contains_key(p)).map(|(&p, &b)| (p, None, Some(b))))
+        .chain(
+            model.iter().filter(|(p, _)| !real.contains_key(p)).map(|(&p, &b)| (p, None, Some(b))),
+        )
         .filter(|(_, real, model)| real != model)
         .map(|(place, real, model)| Difference { place, real, model })
         .collect();
