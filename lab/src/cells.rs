@@ -84,8 +84,7 @@ pub fn all(has_la57: impl Fn(&str) -> bool) -> Vec<Cell> {
             la57: false,
             low: false,
         };
-        for firmware in
-            [Firmware::Ovmf, Firmware::OvmfFar, Firmware::OvmfSplit, Firmware::SeaBios]
+        for firmware in [Firmware::Ovmf, Firmware::OvmfFar, Firmware::OvmfSplit, Firmware::SeaBios]
         {
             for gbpages in [true, false] {
                 cells.push(Cell { firmware, gbpages, ..plain });
