@@ -3,6 +3,7 @@
 //! Every report is a value with a public constructor, `text()` and `serde::Serialize`;
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
 
+mod capture;
 mod check;
 mod diff;
 mod explain;
@@ -12,6 +13,7 @@ mod matrix;
 mod text;
 mod wrap;
 
+pub use capture::CaptureReport;
 pub use check::CheckReport;
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
