@@ -45,7 +45,8 @@ pub(crate) fn run(mut args: impl Iterator<Item = String>) -> Result<u64, String>
         requests: requests.collect::<Result<_, String>>()?,
     };
     for source in Source::prepare(&series)? {
-        measure(&source, &sequence, rounds, repeats).map_err(|e| format!("{}: {e}", source.series))?;
+        measure(&source, &sequence, rounds, repeats)
+            .map_err(|e| format!("{}: {e}", source.series))?;
     }
     Ok(0)
 }
