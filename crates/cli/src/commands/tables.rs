@@ -147,13 +147,13 @@ fn of_core<S: ReadAt>(args: &Tables, name: &str, core: &Core<S>) -> Result<Table
             let of = core.notes().processors.len();
             return Err(Failure(format!("--cpu {}: {name} has CR3 of {of} processors", args.cpu)));
         }
-        (None, None) => match info.and_then(VmcoreInfo::kernel_root) {
-            Some(root) => (root, "the kernel's own, by VMCOREINFO".to_owned(), None),
-            None => {
+        (None, None) => {
+            let Some(root) = info.and_then(VmcoreInfo::kernel_root) else {
                 let why = "no CR3 and no VMCOREINFO in its notes: say --cr3";
                 return Err(Failure(format!("{name}: {why}")));
-            }
-        },
+            };
+            (root, "the kernel's own, by VMCOREINFO".to_owned(), None)
+        }
     };
     let by_info = info.and_then(|info| info.number("pgtable_l5_enabled"));
     let told = by_cr4.or(by_info.map(|five| (five != 0, "VMCOREINFO")));
