@@ -24,7 +24,7 @@ function __fish_identmap_using_subcommand
     contains -- $cmd[1] $argv
 end
 
-complete -c identmap -n "__fish_identmap_needs_command" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_needs_command" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_needs_command" -s J -l json -d 'Print JSON'
@@ -50,7 +50,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d '
 warning\t''
 info\t''
 never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
@@ -84,7 +84,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l raw -d 'Write the tables to FILE' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l base -d 'Physical address of the first table in FILE (the root; what CR3 shall hold)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand map" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
@@ -115,7 +115,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Wh
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
@@ -131,7 +131,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
@@ -139,7 +139,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; NO_COLOR is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 'Print JSON'

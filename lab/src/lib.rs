@@ -5,12 +5,15 @@
 //! [`tables`] the image's tables; [`facts`] reads saved results. `README.md` has the commands.
 
 pub mod cells;
+pub mod compare;
 pub mod core_file;
 pub mod efivars;
 pub mod facts;
 pub mod guest;
+pub mod guest_files;
 pub mod initramfs;
 pub mod kernel;
+pub mod progress;
 pub mod qmp;
 pub mod results;
 pub mod tables;

@@ -1,10 +1,7 @@
 //! The project's chores: `cargo xtask ci` runs all checks, `man` and `completions` write what is
-//! made from the description of the command line.
+//! made from the description of the command line. Depends on nothing that it checks.
 
 mod ci;
-mod completions;
-mod files;
-mod man;
 mod stages;
 mod tools;
 
@@ -25,18 +22,23 @@ enum Command {
     /// Run all checks and print one table; non-zero if any failed
     Ci(ci::Options),
     /// Write the manual pages to docs/man
-    Man(files::Mode),
+    Man(Mode),
     /// Write the shell completions to docs/completions
-    Completions(files::Mode),
+    Completions(Mode),
+}
+
+#[derive(clap::Args)]
+struct Mode {
+    /// Write nothing; fail if the committed files are stale
+    #[arg(long)]
+    check: bool,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(options) => ci::run(&options),
-        Command::Man(mode) => files::settle(&man::pages(), "docs/man", mode),
-        Command::Completions(mode) => {
-            files::settle(&completions::scripts(), "docs/completions", mode)
-        }
+        Command::Man(mode) => stages::write_pages(&["man"], mode.check),
+        Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,7 @@
 
 use std::process::Command;
 
-use crate::files::{self, Mode};
 use crate::tools::{self, cargo, run};
-use crate::{completions, man};
 
 /// One check, with a name to call it by.
 pub(crate) struct Stage {
@@ -12,13 +10,7 @@ pub(crate) struct Stage {
     pub(crate) about: &'static str,
     /// Whether `--quick` runs it: seconds to a few minutes, no network, no root.
     pub(crate) quick: bool,
-    pub(crate) run: fn() -> Result<Outcome, String>,
-}
-
-pub(crate) enum Outcome {
-    Passed,
-    /// There is nothing to run, and why.
-    Skipped(&'static str),
+    pub(crate) run: fn() -> Result<(), String>,
 }
 
 pub(crate) const STAGES: &[Stage] = &[
@@ -65,7 +57,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
 ];
 
-fn setup() -> Result<Outcome, String> {
+fn setup() -> Result<(), String> {
     // (program, package): the oracle compiles ident_map.c and unpacks kernel sources.
     const NEEDED: [(&str, &str); 5] =
         [("gcc", "gcc"), ("xz", "xz-utils"), ("tar", "tar"), ("awk", "mawk"), ("dpkg-deb", "dpkg")];
@@ -79,14 +71,14 @@ fn setup() -> Result<Outcome, String> {
     } else {
         tools::apt_install(&missing)?;
     }
-    passed(Ok(()))
+    Ok(())
 }
 
-fn fmt() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["fmt", "--all", "--check"])))
+fn fmt() -> Result<(), String> {
+    run(&mut cargo(["fmt", "--all", "--check"]))
 }
 
-fn clippy() -> Result<Outcome, String> {
+fn clippy() -> Result<(), String> {
     let mut command = cargo([
         "clippy",
         "--locked",
@@ -95,57 +87,56 @@ fn clippy() -> Result<Outcome, String> {
         "--all-targets",
         "--all-features",
     ]);
-    passed(run(command.args(["--", "-D", "warnings"])))
+    run(command.args(["--", "-D", "warnings"]))
 }
 
-fn test() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"])))
+fn test() -> Result<(), String> {
+    run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
 }
 
-fn test_features() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["test", "--locked", "--package", "identmap", "--all-features"])))
+fn test_features() -> Result<(), String> {
+    run(&mut cargo(["test", "--locked", "--package", "identmap", "--all-features"]))
 }
 
-fn doc() -> Result<Outcome, String> {
+fn doc() -> Result<(), String> {
     let mut command = cargo(["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
-    passed(run(command.env("RUSTDOCFLAGS", "-D warnings")))
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn pages() -> Result<Outcome, String> {
-    let mode = Mode { check: true };
-    let man = files::settle(&man::pages(), "docs/man", mode);
-    let completions = files::settle(&completions::scripts(), "docs/completions", mode);
-    passed(man.and(completions))
+fn pages() -> Result<(), String> {
+    write_pages(&["man", "completions"], true)
 }
 
-fn no_std() -> Result<Outcome, String> {
-    if !tools::root().join("crates/nostd-check").is_dir() {
-        return Ok(Outcome::Skipped("crates/nostd-check is not there"));
-    }
-    passed(run(&mut cargo(["build", "--locked", "--package", "nostd-check"])))
+/// Writes the generated files, or checks that the committed ones are current.
+pub(crate) fn write_pages(what: &[&str], check: bool) -> Result<(), String> {
+    let mut command = cargo(["run", "--locked", "--quiet", "--package", "identmap-pages", "--"]);
+    run(command.args(what).args(check.then_some("--check")))
 }
 
-fn deny() -> Result<Outcome, String> {
+fn no_std() -> Result<(), String> {
+    run(&mut script("crates/nostd-check/check.sh"))
+}
+
+fn deny() -> Result<(), String> {
     let program = tools::cargo_deny()?;
     println!("    not checked: advisories, whose database is not in a package registry");
     let mut command = Command::new(program);
     command.current_dir(tools::root()).args(["--all-features", "check", "--hide-inclusion-graph"]);
-    passed(run(command.args(["licenses", "bans", "sources"])))
+    run(command.args(["licenses", "bans", "sources"]))
 }
 
-fn oracle() -> Result<Outcome, String> {
+fn oracle() -> Result<(), String> {
     let oracle = ["run", "--locked", "--release", "--package", "identmap-oracle", "--"];
     run(cargo(oracle).args(["linux", "--sequences", "1000000"]))?;
-    passed(run(cargo(oracle).arg("crates")))
+    run(cargo(oracle).arg("crates"))
 }
 
-fn lab() -> Result<Outcome, String> {
-    if !tools::root().join("lab/Cargo.toml").is_file() {
-        return Ok(Outcome::Skipped("lab/ is not there"));
-    }
-    passed(run(Command::new("lab/run.sh").current_dir(tools::root())))
+fn lab() -> Result<(), String> {
+    run(&mut script("lab/run.sh"))
 }
 
-fn passed(result: Result<(), String>) -> Result<Outcome, String> {
-    result.map(|()| Outcome::Passed)
+fn script(path: &str) -> Command {
+    let mut command = Command::new(tools::root().join(path));
+    command.current_dir(tools::root());
+    command
 }

@@ -115,6 +115,7 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
+    found.extend(findings::of_jump(machine, &question.producer, &question.consumer, question.kind));
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);

@@ -1,7 +1,8 @@
 //! From facts to findings: the words, the severities, the remedies.
 
 use identmap::{PhysRange, PlanError};
-use identmap_linux::{Condition, Need, PolicyKind, Producer, firmware::Basis};
+use identmap_linux::firmware::Basis;
+use identmap_linux::{Condition, Consumer, Kind, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
     Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
 };
@@ -104,6 +105,40 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
             what,
             why,
         ));
+    }
+    found
+}
+
+/// What can go wrong although everything is mapped.
+pub(crate) fn of_jump(
+    machine: &Machine,
+    producer: &Producer,
+    consumer: &Consumer,
+    kind: Kind,
+) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let candidates = producer.traits().candidates();
+    if candidates.iter().any(|t| traps::level_change(machine, t, consumer)) {
+        let what = "a new kernel that runs with 4 levels resets";
+        let why = "this one runs with 5, and a flag in the first entry of its top table becomes a part \
+                   of an address when a kernel without the fix goes down to 4 (no5lvl, or built \
+                   without CONFIG_X86_5LEVEL)";
+        let finding =
+            Finding::new("level-change", Severity::Warning, Confidence::Unknown, what, why)
+                .remedy(
+                    "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have \
+                     the fix); or boot the running kernel with no5lvl",
+                )
+                .link(traps::LEVEL_CHANGE_SOURCE);
+        found.push(finding);
+    }
+    if kind == Kind::Kdump && machine.crash_kernels.is_empty() {
+        let what = "no memory reserved for a crash kernel";
+        let why = "no reservation is known of this machine; kexec -p has nowhere to load to";
+        let remedy = "boot with crashkernel=SIZE, or give /proc/iomem read as root";
+        let finding =
+            Finding::new("no-crash-kernel", Severity::Error, Confidence::Unknown, what, why);
+        found.push(finding.remedy(remedy));
     }
     found
 }

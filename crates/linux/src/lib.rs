@@ -23,6 +23,8 @@ mod producer;
 mod release;
 mod requests;
 pub mod tables;
+mod transition;
+pub mod traps;
 mod version;
 pub mod vmcore;
 
@@ -34,4 +36,5 @@ pub use requests::{
     ISA_END, Kind, Request, RequestList, RequestSource, Unknown, UnknownRequest, pfn_mapped,
     requests,
 };
+pub use transition::{ControlCode, TransitionLeaf};
 pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};

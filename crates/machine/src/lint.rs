@@ -139,8 +139,12 @@ fn overlaps(source: Source, sorted: &[(PhysRange, MapEntry)], out: &mut Vec<Lint
                 entries: vec![reach.1, entry],
                 range: Some(shared),
                 message,
-                why: "Linux gives the higher type number the bytes (e820__update_table()); \
-                      another reader of the map may decide otherwise",
+                why: if reach.1.kind == entry.kind {
+                    "both say the same; who adds up sizes counts it twice"
+                } else {
+                    "Linux gives the higher type number the bytes (e820__update_table()); \
+                     another reader of the map may decide otherwise"
+                },
             });
         }
         if range.end() > reach.0.end() {

@@ -8,7 +8,7 @@
 
 use crate::addr::{PageSize, PhysAddr, PhysRange};
 use crate::config::Config;
-use crate::plan::PlanError;
+use crate::plan_error::PlanError;
 use crate::slots::{Minus, RunSink, Slot, sort_and_merge};
 
 use super::{Guard, Slack};

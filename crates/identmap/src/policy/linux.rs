@@ -2,7 +2,7 @@
 
 use crate::addr::{PageSize, PhysAddr, PhysRange};
 use crate::config::Config;
-use crate::plan::PlanError;
+use crate::plan_error::PlanError;
 use crate::slots::{RunSink, Slot, sort_and_merge};
 
 /// Every frame of the largest allowed leaf that a request touches.

@@ -7,7 +7,7 @@ use core::fmt;
 
 use crate::addr::{PageSize, PhysRange};
 use crate::config::Config;
-use crate::plan::PlanError;
+use crate::plan_error::PlanError;
 use crate::slots::Slot;
 
 /// The rule that picks leaf sizes around the requests.

@@ -41,7 +41,7 @@ fn main_page(command: &clap::Command, names: &[String], version: &str) -> io::Re
     man.render_options_section(&mut out)?;
     man.render_subcommands_section(&mut out)?;
     notation(command).to_writer(&mut out)?;
-    exit_status().to_writer(&mut out)?;
+    exit_status(None).to_writer(&mut out)?;
     environment().to_writer(&mut out)?;
     files().to_writer(&mut out)?;
     examples(MAIN_EXAMPLES).to_writer(&mut out)?;
@@ -58,7 +58,7 @@ fn subcommand_page(command: &clap::Command, version: &str) -> io::Result<Vec<u8>
     synopsis(command).to_writer(&mut out)?;
     man.render_description_section(&mut out)?;
     man.render_options_section(&mut out)?;
-    exit_status().to_writer(&mut out)?;
+    exit_status(Some(command.get_name())).to_writer(&mut out)?;
     if let Some((_, list)) = EXAMPLES.iter().find(|(name, _)| *name == command.get_name()) {
         examples(list).to_writer(&mut out)?;
     }
@@ -98,16 +98,36 @@ fn notation(command: &clap::Command) -> Roff {
     roff
 }
 
-fn exit_status() -> Roff {
+/// Of all commands, or what the statuses mean for one of them.
+fn exit_status(command: Option<&str>) -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["EXIT STATUS"]);
-    for (status, meaning) in [
-        ("0", "Safe: nothing was found, or nothing at or above the level of --fail-on."),
-        ("1", "A problem was found."),
-        ("2", "Usage, or input that cannot be read."),
-        ("3", "Cannot tell: something needed for a verdict is not known. The output says what."),
-    ] {
-        item(&mut roff, &[bold(status)], meaning);
+    let safe = match command {
+        Some("map") => "Nothing forbidden is mapped.",
+        Some("explain") => "The address is mapped.",
+        Some("matrix") => "The table was drawn, whatever it says.",
+        Some("diff") => "No difference.",
+        Some("check") => "Safe, or not so bad as --fail-on says.",
+        _ => "Safe: no problem was found.",
+    };
+    let problem = match command {
+        Some("map") => "The map reaches something forbidden.",
+        Some("explain") => "The address is not mapped.",
+        Some("diff") => "They differ.",
+        Some("matrix") => "",
+        _ => "A problem was found.",
+    };
+    let unknown = match command {
+        Some("map" | "explain") => "",
+        Some("matrix") => "Nothing can be told.",
+        Some("diff") => "Memory cannot be compared.",
+        _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
+    };
+    let unusable = "Usage, input that cannot be read, or a map that cannot be made.";
+    for (status, meaning) in [("0", safe), ("1", problem), ("2", unusable), ("3", unknown)] {
+        if !meaning.is_empty() {
+            item(&mut roff, &[bold(status)], meaning);
+        }
     }
     roff
 }
@@ -133,10 +153,19 @@ fn files() -> Roff {
 const FILES: &[(&str, &str)] = &[
     ("/proc/iomem", "The kernel's resource tree. Its addresses are zero without root."),
     ("/sys/firmware/memmap", "The memory map as the firmware gave it."),
-    ("/sys/firmware/efi", "Firmware addresses and the EFI runtime map. Root only."),
-    ("/sys/kernel/boot_params", "The boot parameters of the running kernel."),
-    ("/proc/cmdline", "The kernel's command line."),
-    ("/proc/cpuinfo", "What the processor can do, and how many bits an address has."),
+    ("/sys/firmware/efi", "Where the firmware's tables lie, and the EFI runtime map. Root only."),
+    (
+        "/sys/kernel/boot_params",
+        "The running kernel's boot parameters, with its e820 and setup_data.",
+    ),
+    ("/dev/kmsg", "The kernel's log; /var/log/dmesg of this boot if the beginning is lost."),
+    (
+        "/proc/cmdline, /proc/cpuinfo, /proc/meminfo, /proc/version",
+        "What the kernel says of itself.",
+    ),
+    ("/sys/class/dmi/id", "Which machine this is."),
+    ("/sys/firmware/sgi_uv, /proc/sgi_uv", "Whether this is an HPE UV system."),
+    ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether an image is loaded."),
 ];
 
 const MAIN_EXAMPLES: &[(&str, &str)] = &[
@@ -173,7 +202,10 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "identmap map --request 0x100000-0x7fffffff --request 0xfee00000+4K",
                 "Two ranges, in this order, with the default policy.",
             ),
-            ("identmap map --policy guarded --forbid 0x80000000+64M --request 1G-2G-1", ""),
+            (
+                "identmap map --policy guarded --request 0x40000000+1G --forbid 0x80000000+64M",
+                "The largest pages that cover the request and touch no byte of the forbidden range.",
+            ),
             (
                 "identmap map --requests-file ranges.txt --raw tables.bin --base 0x1000000",
                 "Write the tables as they must lie in memory from 16 MiB on.",
@@ -230,4 +262,33 @@ fn see_also(pages: &[String]) -> Roff {
 
 fn item(roff: &mut Roff, head: &[Inline], text: &str) {
     roff.control("TP", []).text(head.to_vec()).text([roman(text)]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_is_a_command_line_that_is_understood() {
+        let of_commands = EXAMPLES.iter().flat_map(|(_, list)| *list);
+        for (line, _) in of_commands.chain(MAIN_EXAMPLES) {
+            let start = line.find("identmap").expect("an example of identmap");
+            let words = line[start..].split_whitespace().take_while(|word| *word != "&&");
+            if let Err(error) = identmap_cli::command().try_get_matches_from(words) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_page_with_examples() {
+        let pages = pages();
+        for sub in identmap_cli::command().get_subcommands() {
+            let page = &pages[&format!("identmap-{}.8", sub.get_name())];
+            let text = String::from_utf8_lossy(page);
+            for section in [".SH SYNOPSIS", ".SH \"EXIT STATUS\"", ".SH EXAMPLES"] {
+                assert!(text.contains(section), "{} has no {section}", sub.get_name());
+            }
+        }
+    }
 }

@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use crate::tools;
-
 /// File names, and what each shall hold.
 pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
@@ -18,7 +16,8 @@ pub(crate) struct Mode {
 
 /// Makes `folder` (under the repository's root) hold exactly `files`, or says how it differs.
 pub(crate) fn settle(files: &Files, folder: &str, mode: Mode) -> Result<(), String> {
-    let folder_path = tools::root().join(folder);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let folder_path = root.join(folder);
     let differences = differences(files, &folder_path)?;
     if !mode.check {
         write(files, &folder_path, &differences)

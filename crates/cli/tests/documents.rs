@@ -1,0 +1,10 @@
+//! What the documents show is what the binary prints. `TRYCMD=overwrite cargo test -p identmap-cli
+//! --test documents` writes the present output into them.
+
+#[test]
+fn documents_show_what_the_binary_prints() {
+    trycmd::TestCases::new()
+        .register_bin("identmap", trycmd::cargo::cargo_bin!("identmap"))
+        .case("../../README.md")
+        .case("../../docs/*.md");
+}

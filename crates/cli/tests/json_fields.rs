@@ -1,0 +1,129 @@
+//! docs/json.md lists the fields that the commands print, and no others.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+const SAMPLES: [&str; 12] = [
+    "uv-2019",
+    "uv-2023",
+    "laptop-2024",
+    "poweredge-r7625",
+    "epyc-rmp",
+    "epyc-1536g",
+    "epyc-crashkernel",
+    "intel-brickland",
+    "desktop-x870e",
+    "ec2-t3",
+    "bios-x8sie",
+    "qemu-ovmf",
+];
+
+#[test]
+fn check_fields_are_documented() {
+    let samples = SAMPLES.iter().map(|name| vec!["check".into(), format!("sample:{name}")]);
+    let known = words("check sample:laptop-2024 --sev on --uv off --producer 6.7.6 --nogbpages");
+    assert_fields_are_documented("check", samples.chain([known]));
+}
+
+#[test]
+fn map_fields_are_documented() {
+    let lines = ["map --request 0x100000+4K", "map --request 1M+4K --policy exact --forbid 8K+4K"];
+    assert_fields_are_documented("map", lines.map(words));
+}
+
+#[test]
+fn explain_fields_are_documented() {
+    let lines = [
+        "explain 0x100000 sample:laptop-2024",
+        "explain 0xc7a01000 sample:laptop-2024 --policy exact",
+    ];
+    assert_fields_are_documented("explain", lines.map(words));
+}
+
+#[test]
+fn matrix_fields_are_documented() {
+    assert_fields_are_documented("matrix", [words("matrix sample:laptop-2024")]);
+}
+
+#[test]
+fn diff_fields_are_documented() {
+    let pairs = SAMPLES.windows(2).map(|pair| {
+        vec!["diff".into(), format!("sample:{}", pair[0]), format!("sample:{}", pair[1])]
+    });
+    let own = SAMPLES.iter().map(|name| vec!["diff".into(), format!("sample:{name}")]);
+    assert_fields_are_documented("diff", pairs.chain(own));
+}
+
+fn words(line: &str) -> Vec<String> {
+    line.split(' ').map(str::to_owned).collect()
+}
+
+/// What the lines print together must be what the section lists, field for field.
+fn assert_fields_are_documented(command: &str, lines: impl IntoIterator<Item = Vec<String>>) {
+    let mut printed = BTreeSet::new();
+    for line in lines {
+        let output = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(&line)
+            .arg("--json")
+            .output()
+            .expect("the binary runs");
+        let value: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("identmap {}: {e}", line.join(" ")));
+        assert_eq!(value["schema"], format!("identmap.{command}/1"));
+        collect(&value, "", &mut printed);
+    }
+    let documented = documented(command);
+    let missing: Vec<_> = printed.difference(&documented).collect();
+    assert!(missing.is_empty(), "docs/json.md, {command}: does not list {missing:?}");
+    let gone: Vec<_> = documented.difference(&printed).collect();
+    assert!(gone.is_empty(), "docs/json.md, {command}: lists, but nothing printed {gone:?}");
+}
+
+/// The paths of all values below `value`: `a.b` for members, `a[]` for elements.
+fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                let is_policy = path == "policies";
+                let name = if is_policy { "NAME" } else { name };
+                let below =
+                    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+                // A member that only groups others is listed where it may be missing as a whole.
+                if !member.is_object() || is_policy || OPTIONAL_GROUPS.contains(&below.as_str()) {
+                    into.insert(if member.is_array() {
+                        format!("{below}[]")
+                    } else {
+                        below.clone()
+                    });
+                }
+                collect(member, &below, into);
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                collect(element, &format!("{path}[]"), into);
+            }
+        }
+        _ => {}
+    }
+}
+
+const OPTIONAL_GROUPS: [&str; 4] = ["leaf", "made_by", "nearest_below", "nearest_above"];
+
+/// The first column of the table in the command's section.
+fn documented(command: &str) -> BTreeSet<String> {
+    let text = include_str!("../../../docs/json.md");
+    let section = text
+        .split("\n## ")
+        .find(|section| section.starts_with(&format!("{command}\n")))
+        .expect("every command has a section");
+    let table = section.split("| field |").nth(1).expect("a table of fields");
+    table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('`').nth(1).expect("a field").to_owned())
+        .collect()
+}

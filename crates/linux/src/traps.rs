@@ -1,0 +1,59 @@
+//! Jumps that fail although every address is mapped.
+
+use identmap_machine::Machine;
+
+use crate::needs::Consumer;
+use crate::producer::Traits;
+use crate::release::{Release, Releases};
+use crate::version::KernelVersion;
+
+/// Releases whose decompressor masks the flags off `PGD[0]` before it takes it for the address of a
+/// 4-level table ("x86/boot: Fix page table access in 5-level to 4-level paging transition").
+/// Debian changelogs name 6.1.160 and 6.12.63; `pgtable_64.c` of 7.2.13 has `PTE_PFN_MASK`.
+/// Releases between that were not read are taken for unfixed.
+const PGD_FLAGS_MASKED: &[Releases] = &[
+    Releases::rest_of_series(Release::new(6, 1, 160)),
+    Releases::rest_of_series(Release::new(6, 12, 63)),
+    Releases::since(Release::new(7, 2, 13)),
+];
+
+/// Where the trap is described.
+pub const LEVEL_CHANGE_SOURCE: &str =
+    "20251022220755.1026144-4-usamaarif642@gmail.com; arch/x86/boot/compressed/pgtable_64.c";
+
+/// Whether the consumer may take flags of `PGD[0]` for a part of an address: the producer runs with 5
+/// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it.
+#[must_use]
+pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> bool {
+    let fixed = |version: &KernelVersion| {
+        PGD_FLAGS_MASKED.iter().any(|span| span.covers(&version.releases()))
+    };
+    machine.cpu.la57_active == Some(true)
+        && traits.noptishadow
+        && !consumer.version.as_ref().is_some_and(fixed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Producer;
+
+    #[test]
+    fn five_levels_and_an_unfixed_consumer_are_a_trap() {
+        let version = |text| KernelVersion::parse(text, None).ok();
+        let consumer = |text| Consumer { version: version(text), ..Consumer::default() };
+        let traits = |text| *Producer::of(version(text)).traits().certain().unwrap();
+        let mut machine = Machine::default();
+        machine.cpu.la57_active = Some(true);
+        let trap =
+            |machine: &Machine, from, to| level_change(machine, &traits(from), &consumer(to));
+        assert!(trap(&machine, "6.12.30", "5.10.200"));
+        assert!(trap(&machine, "6.12.30", "6.12.62"));
+        assert!(!trap(&machine, "6.12.30", "6.12.63"));
+        assert!(!trap(&machine, "6.12.30", "6.1.160"));
+        assert!(!trap(&machine, "6.1.192", "5.10.200"), "6.1 sets no bit above 51");
+        assert!(level_change(&machine, &traits("6.12.30"), &Consumer::default()));
+        machine.cpu.la57_active = Some(false);
+        assert!(!trap(&machine, "6.12.30", "5.10.200"));
+    }
+}

@@ -1,0 +1,47 @@
+//! Manual pages and shell completions, made from the description of the command line and committed
+//! under docs/. Called by `cargo xtask man` and `cargo xtask completions`.
+
+mod completions;
+mod files;
+mod man;
+
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+
+/// Write what is made from the description of the command line
+#[derive(Parser)]
+struct Cli {
+    /// What to write
+    #[arg(required = true)]
+    what: Vec<What>,
+
+    #[command(flatten)]
+    mode: files::Mode,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// The manual pages, to docs/man
+    Man,
+    /// The shell completions, to docs/completions
+    Completions,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let mut status = ExitCode::SUCCESS;
+    for what in cli.what {
+        let result = match what {
+            What::Man => files::settle(&man::pages(), "docs/man", cli.mode),
+            What::Completions => {
+                files::settle(&completions::scripts(), "docs/completions", cli.mode)
+            }
+        };
+        if let Err(message) = result {
+            eprintln!("{message}");
+            status = ExitCode::FAILURE;
+        }
+    }
+    status
+}
