@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
 /// machine is added.
 fn of_image(args: &Check, machine: &mut Machine, kind: Kind) -> Result<Loaded, String> {
     if args.source != "live" {
-        return Err("not this machine".to_owned());
+        return Err("only a running kernel's image can be read".to_owned());
     }
     let supposed = &args.facts;
     if supposed.producer.is_some() || supposed.nogbpages {
