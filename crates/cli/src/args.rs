@@ -179,9 +179,17 @@ pub(crate) struct Tables {
     #[arg(long, value_name = "FILE@ADDR", value_parser = piece)]
     pub(crate) piece: Vec<Piece>,
 
-    /// With the loaded image: the crash kernel's (kexec -p)
-    #[arg(short = 'p', long = "panic", visible_alias = "crash", conflicts_with_all = ["file", "piece"])]
+    /// With a loaded image: the crash kernel's (kexec -p)
+    #[arg(short = 'p', long = "panic", visible_alias = "crash", conflicts_with = "piece")]
     pub(crate) crash: bool,
+
+    /// Read the image that is loaded in a core file: /proc/kallsyms of the kernel in it
+    #[arg(long, value_name = "FILE", requires = "file", requires = "btf")]
+    pub(crate) kallsyms: Option<PathBuf>,
+
+    /// And its /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE", requires = "kallsyms")]
+    pub(crate) btf: Option<PathBuf>,
 
     /// Physical address of the top table (CR3; its flag bits are passed over)
     #[arg(long, value_name = "ADDR", value_parser = number)]
