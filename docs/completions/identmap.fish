@@ -166,7 +166,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -s p -l panic 
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
