@@ -21,7 +21,7 @@ fn modelled(machine: &Machine, producer: Option<&str>) -> Audit {
     audit(machine, producer, ImageTables::NotRead("a test".to_owned()))
 }
 
-/// Tables that map these ranges, built and read back.
+/// Tables that map these ranges, built and loaded back.
 fn tables(config: Config, policy: Policy<'_>, ranges: &[PhysRange]) -> Tables {
     let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, ranges.len())];
     let plan = Plan::new(&config, &policy, ranges, &mut slots).unwrap();
@@ -50,8 +50,8 @@ fn tables_as_modelled_give_the_verdict_of_the_model() {
         assert_eq!(model.tables, TablesUsed::Modelled("a test".to_owned()));
         // Whether 1G leaves are in use may not be known: two scenes.
         let Some(first) = model.scenes.first() else { continue };
-        let read = as_planned(&model);
-        let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&read));
+        let loaded = as_planned(&model);
+        let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&loaded));
         assert_eq!(real.tables, TablesUsed::Read { as_modelled: true }, "{}", sample.name);
         assert_eq!(real.scenes.len(), 1, "the others would have made other tables");
         assert_eq!(real.scenes[0].coverage, first.coverage, "{}", sample.name);
@@ -69,8 +69,8 @@ fn tables_tell_which_producer_it_was() {
     let machine = machine("epyc-crashkernel");
     let model = modelled(&machine, None);
     assert!(model.scenes.len() > 1, "any producer is possible");
-    let read = as_planned(&model);
-    let real = audit(&machine, None, ImageTables::Read(&read));
+    let loaded = as_planned(&model);
+    let real = audit(&machine, None, ImageTables::Read(&loaded));
     assert_eq!(real.tables, TablesUsed::Read { as_modelled: true });
     assert!(real.scenes.len() < model.scenes.len());
     let runs = &model.scenes[0].coverage.runs;
@@ -88,8 +88,8 @@ fn what_the_tables_lack_is_a_gap_whatever_the_model_says() {
     let hole = PhysRange::new(0x220_0000, 0x240_0000).unwrap();
     let kept = identmap_machine::ranges::subtract(&whole.coverage.mapped, &[hole]);
     let config = Config { gbpages: false, ..whole.coverage.config };
-    let read = tables(config, Policy::Exact, &kept);
-    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&read));
+    let loaded = tables(config, Policy::Exact, &kept);
+    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&loaded));
     assert_eq!(real.tables, TablesUsed::Read { as_modelled: false });
     let gap = real.findings.iter().find(|finding| finding.id == "gap");
     assert_eq!(gap.and_then(|gap| gap.range), Some(hole), "{:#?}", real.findings);
@@ -100,14 +100,14 @@ fn what_the_tables_lack_is_a_gap_whatever_the_model_says() {
 fn tables_that_are_not_linuxs_keep_the_verdict_from_being_safe_and_unread_ones_change_nothing() {
     let machine = machine("qemu-ovmf");
     let model = modelled(&machine, Some("6.12.30"));
-    let mut read = as_planned(&model);
-    read.cut = true;
-    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&read));
+    let mut loaded = as_planned(&model);
+    loaded.cut = true;
+    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&loaded));
     assert!(matches!(real.tables, TablesUsed::Modelled(_)));
     assert_eq!(real.findings, model.findings);
-    read.cut = false;
-    read.runs[0].rights.write = false;
-    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&read));
+    loaded.cut = false;
+    loaded.runs[0].rights.write = false;
+    let real = audit(&machine, Some("6.12.30"), ImageTables::Read(&loaded));
     assert!(matches!(real.tables, TablesUsed::Modelled(_)));
     assert!(real.findings.iter().any(|finding| finding.id == "tables"));
     assert_ne!(real.verdict, Verdict::Safe);
