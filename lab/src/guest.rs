@@ -16,6 +16,7 @@ use crate::cells::{Cell, Firmware, Load};
 use crate::efivars::{self, memory_type};
 use crate::initramfs::Initramfs;
 use crate::kernel::SYMBOLS;
+use crate::option_rom;
 use crate::qmp::{self, Qmp};
 
 /// Anything that ends a run.
@@ -40,10 +41,11 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB that is wholly
-/// RAM (1G leaves under every policy), one that is in part, and RAM with holes below.
+/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB with holes, one
+/// that is RAM in part, and at 4 GiB one that is wholly RAM (1G leaves under every policy). The
+/// image is loaded into the last: then the order of requests matters under `exact`.
 const MEMORY_MIB: u64 = 2560;
-const LOW_MEMORY: &str = "1G";
+const LOW_MEMORY: &str = "1536M";
 /// For the capture kernel.
 const CRASH_KERNEL: &str = "crashkernel=192M";
 /// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
@@ -55,6 +57,33 @@ const FAR_BINS: &[(u32, u32)] = &[
     (memory_type::RUNTIME_CODE, 0x2000),
     (memory_type::RUNTIME_DATA, 0x2000),
 ];
+
+/// What nobody wants to find in a bundle: every guest has these.
+pub mod identity {
+    /// `hostname`; `guest/init` sets it.
+    pub const HOST_NAME: &str = "lab-guest-4711";
+    /// SMBIOS types 1 and 3, and the network card.
+    pub const SERIAL: &str = "SER-20260417-LAB";
+    /// Of the chassis.
+    pub const CHASSIS_SERIAL: &str = "CHS-81725-LAB";
+    /// An asset tag.
+    pub const ASSET: &str = "ASSET-90210-LAB";
+    /// The machine's UUID.
+    pub const UUID: &str = "5d2c8e0a-71b4-4f0e-9a3d-0c6b1f2e8d47";
+    /// Of the network card, which has no cable.
+    pub const MAC: &str = "52:54:00:4b:1d:e7";
+
+    pub(super) const QEMU: &[&str] = &[
+        "-uuid",
+        UUID,
+        "-smbios",
+        "type=1,manufacturer=Lab,product=Guest,serial=SER-20260417-LAB",
+        "-smbios",
+        "type=3,manufacturer=Lab,serial=CHS-81725-LAB,asset=ASSET-90210-LAB",
+        "-device",
+        "virtio-net-pci,mac=52:54:00:4b:1d:e7,romfile=",
+    ];
+}
 
 /// A guest with its image loaded, waiting.
 #[derive(Debug)]
@@ -120,7 +149,7 @@ pub fn boot(
     }
     say("building the initramfs");
     let work = WorkDir::new()?;
-    fs::write(work.path("initrd"), initramfs(settings, &kernel)?)?;
+    fs::write(work.path("initrd"), initramfs(cell, settings, &kernel)?)?;
     let mut qemu = Qemu::start(cell, settings, &kernel, work, &results.join("console.log"))?;
     let mut link = Link::connect(&mut qemu, deadline)?;
     let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_mins(1))?;
@@ -247,13 +276,17 @@ impl Qemu {
         let mut command = Command::new("nice");
         command.args(["-n", "10", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
-        let smm = if cell.firmware == Firmware::OvmfFar { "on" } else { "off" };
+        let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+        let smm = if far { "on" } else { "off" };
         command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
         // A processor with 1G pages; warnings about what TCG does not emulate of it are of no interest.
         let la57 = if cell.la57 { ",+la57" } else { "" };
         command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
         command.args(["-m", &format!("{MEMORY_MIB}M")]);
         firmware_arguments(cell.firmware, &work, &mut command)?;
+        for argument in identity::QEMU {
+            command.arg(argument);
+        }
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
         command.args(["-append", &command_line(cell, settings)]);
         for (name, target) in [
@@ -320,6 +353,9 @@ fn command_line(cell: &Cell, settings: &Settings) -> String {
     if cell.load == Load::Crash {
         words.push(CRASH_KERNEL);
     }
+    if cell.low {
+        words.push("mem=4G");
+    }
     if !settings.append.is_empty() {
         words.push(&settings.append);
     }
@@ -335,12 +371,12 @@ fn firmware_arguments(
     let code = match firmware {
         Firmware::SeaBios => return Ok(()),
         Firmware::Ovmf => "OVMF_CODE_4M.fd",
-        Firmware::OvmfFar => "OVMF_CODE_4M.secboot.fd",
+        Firmware::OvmfFar | Firmware::OvmfSplit => "OVMF_CODE_4M.secboot.fd",
     };
     let dir = Path::new("/usr/share/OVMF");
     let mut variables = fs::read(dir.join("OVMF_VARS_4M.fd"))
         .map_err(|error| format!("no OVMF in {}: {error}; run lab/fetch.sh", dir.display()))?;
-    if firmware == Firmware::OvmfFar {
+    if firmware != Firmware::Ovmf {
         efivars::add_variable(
             &mut variables,
             &efivars::MEMORY_TYPE_INFORMATION_GUID,
@@ -348,6 +384,12 @@ fn firmware_arguments(
             &efivars::memory_type_information(FAR_BINS),
         )?;
         command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    }
+    if firmware == Firmware::OvmfSplit {
+        let rom = work.path("rom");
+        fs::write(&rom, option_rom::rom())?;
+        command
+            .args(["-device", &format!("{},romfile={}", option_rom::DEVICE, option_value(&rom))]);
     }
     fs::write(work.path("vars"), variables)?;
     let code = option_value(&dir.join(code));
@@ -359,7 +401,7 @@ fn firmware_arguments(
 
 /// The producer's initramfs. The second kernel's is inside: the same user space without what only the
 /// first needs, because under emulation kexec's checksum of every byte takes its time.
-fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
+fn initramfs(cell: &Cell, settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
     let guest = settings.cache.join("guest");
     let read = |path: &Path| {
         fs::read(path).map_err(|error| format!("{}: {error}; run lab/fetch.sh", path.display()))
@@ -394,14 +436,24 @@ fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
     if let Some(path) = &settings.guest_binary {
         archive.file("bin/identmap", &read(path)?);
     }
-    if !settings.guest_commands.is_empty() {
-        let lines: Vec<String> =
-            settings.guest_commands.iter().map(|(name, line)| format!("{name} {line}")).collect();
-        let lines = lines.join("\n") + "\n";
+    let mut lines = String::new();
+    if settings.guest_binary.is_some() {
+        let kind = if cell.load == Load::Crash { " --panic" } else { "" };
+        for (name, line) in OWN_COMMANDS {
+            lines += &format!("{name} {}\n", line.replace("{kind}", kind));
+        }
+    }
+    for (name, line) in &settings.guest_commands {
+        lines += &format!("{name} {line}\n");
+    }
+    if !lines.is_empty() {
         archive.file("commands", lines.as_bytes());
     }
     Ok(archive.finish())
 }
+
+/// What our own binary is asked in every guest that has it; `compare` reads the answers.
+const OWN_COMMANDS: &[(&str, &str)] = &[("tables", "identmap tables --live --json{kind}")];
 
 const INIT: &str = include_str!("../guest/init");
 

@@ -35,6 +35,10 @@ pub fn inputs(root: &Path) -> Inputs {
         runtime_map: directory("sys/firmware/efi/runtime-map", 1),
         boot_params: content("sys/kernel/boot_params/data"),
         setup_data: directory("sys/kernel/boot_params/setup_data", 1),
+        dmi: match directory("sys/class/dmi/id", 0) {
+            Directory::Absent => Directory::NotRead,
+            read => read,
+        },
         acpi_madt: content("sys/firmware/acpi/tables/APIC"),
         kexec_loaded: content("sys/kernel/kexec_loaded"),
         kexec_crash_loaded: content("sys/kernel/kexec_crash_loaded"),

@@ -287,11 +287,16 @@ fn efi(
         })
         .min()
         .ok_or("no System RAM in /proc/iomem")?;
-    if cell.firmware == Firmware::OvmfFar && bytes_to_ram < FAR {
+    let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+    if far && bytes_to_ram < FAR {
         return Err(format!(
             "the EFI configuration tables at {config_tables} are only 0x{bytes_to_ram:x} bytes from memory"
         )
         .into());
+    }
+    let apart = system_table.get().abs_diff(config_tables.start().get());
+    if cell.firmware == Firmware::OvmfSplit && apart < FAR {
+        return Err(format!("the EFI tables are only 0x{apart:x} bytes apart").into());
     }
     let (system_table, config_tables) = (Phys(system_table), Range(config_tables));
     Ok(Some(Efi { system_table, config_tables, entries, bytes_to_ram }))

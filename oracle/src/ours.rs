@@ -264,7 +264,7 @@ mod tests {
                     let result = ours.picture(&sequence, behaviour, way, &mut theirs);
                     if both && way == Way::Build {
                         let refusal = result.unwrap_err();
-                        assert!(refusal.contains("half"), "{refusal}");
+                        assert!(refusal.contains("different halves"), "{refusal}");
                         continue;
                     }
                     let difference = result.err().or_else(|| expected.difference(&theirs));

@@ -1,5 +1,6 @@
 //! The model of a guest's tables against the tables taken from its memory, entry for entry.
 
+pub mod inside;
 pub mod model;
 pub mod mutate;
 pub mod report;
@@ -31,6 +32,8 @@ pub struct Comparison {
     pub tables: (u64, u64),
     /// Statements that are wrong, in words.
     pub wrong_facts: Vec<String>,
+    /// What `identmap tables --live` said inside the guest that is wrong; `None`: it was not run.
+    pub inside: Option<Vec<String>>,
 }
 
 impl Comparison {
@@ -41,12 +44,14 @@ impl Comparison {
             + self.transition.len()
             + usize::from(self.tables.0 != self.tables.1)
             + self.wrong_facts.len()
+            + self.inside.as_ref().map_or(0, Vec::len)
     }
 
     /// What differs, a line each; at most `most` entries of each kind.
     #[must_use]
     pub fn lines(&self, most: usize) -> Vec<String> {
         let mut lines = self.wrong_facts.clone();
+        lines.extend(self.inside.iter().flatten().cloned());
         let (real, model) = self.tables;
         if real != model {
             lines.push(format!("tables: guest {real}, model {model}"));
@@ -78,6 +83,7 @@ pub fn cell(results: &Path, mutation: Option<Mutation>) -> Result<Comparison, Fa
         transition: tree::differences(&real.upper, &model.transition),
         tables: (real.tables, model.identity.tables + model.transition_tables),
         wrong_facts: model.wrong_facts(&facts),
+        inside: inside::tables(results, &facts, &real)?,
         facts,
         model,
     })

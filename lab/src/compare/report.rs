@@ -23,11 +23,12 @@ pub fn lines(row: &Row) -> String {
             let differences = found.differences();
             let word = if differences == 0 { "same" } else { "DIFFER" };
             let mut text = format!(
-                "{name:28} {word:6} {:12} {:9} {:2} tables {large}x1G {middle:4}x2M {small}x4K, {:4} entries, {differences} differences\n",
+                "{name:28} {word:6} {:12} {:9} {:2} tables {large}x1G {middle:4}x2M {small}x4K, {:4} entries, {differences} differences{}\n",
                 version(&found.facts),
                 found.model.traits.policy,
                 found.tables.0,
                 found.entries,
+                if found.inside.is_some() { "" } else { ", tables --live not run" },
             );
             for line in found.lines(5) {
                 let _ = writeln!(text, "    {line}");
@@ -70,15 +71,16 @@ pub fn markdown(rows: &[Row], mutations: &[Noticed], cache: &Path) -> Result<Str
         };
         let Leaves { small, middle, large } = found.facts.leaves;
         let seconds = found.facts.seconds;
+        let inside = found.inside.as_ref().map_or("-".to_owned(), |wrong| wrong.len().to_string());
         let _ = writeln!(
             text,
-            "| `{name}` | {} | {} | {} | {} | {large} | {middle} | {small} | {} | {} | {:.1} | {:.1} |",
+            "| `{name}` | {} | {} | {} | {} | {large} | {middle} | {small} | {} | {} | {inside} | {:.1} | {:.1} |",
             version(&found.facts),
             found.model.traits.policy,
             found.model.list.requests.len(),
             found.tables.0,
             found.entries,
-            found.differences(),
+            found.differences() - found.inside.as_ref().map_or(0, Vec::len),
             seconds.loaded + seconds.dumped,
             seconds.second,
         );
@@ -143,11 +145,13 @@ With
 
 const TABLE_HEAD: &str = "
 The names of cells are explained in lab/README.md. `4K` is the transition page. `entries` counts all that were compared.
+`inside`: differences between what `identmap tables --live` said in the guest (root, levels, tables, segments, every leaf) and
+what was found from outside.
 Seconds are wall-clock under emulation, without KVM: to the loaded image and its tables, and from the jump to the second
 kernel's first process.
 
-| cell | kernel | policy | requests | tables | 1G | 2M | 4K | entries | differences | s to the tables | s to the second kernel |
-|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| cell | kernel | policy | requests | tables | 1G | 2M | 4K | entries | differences | inside | s to the tables | s to the second kernel |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
 ";
 
 const MUTATIONS_HEAD: &str = "
