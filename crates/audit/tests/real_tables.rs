@@ -21,7 +21,7 @@ fn modelled(machine: &Machine, producer: Option<&str>) -> Audit {
     audit(machine, producer, ImageTables::NotRead("a test".to_owned()))
 }
 
-/// Tables that map these ranges, built and loaded back.
+/// Tables that map these ranges, built and read back.
 fn tables(config: Config, policy: Policy<'_>, ranges: &[PhysRange]) -> Tables {
     let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, ranges.len())];
     let plan = Plan::new(&config, &policy, ranges, &mut slots).unwrap();
