@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use identmap_machine::bundle::{Bundle, Facts};
+use identmap_machine::live::Content;
 use serde_json::Value;
 
 const SAMPLES: [&str; 12] = [
@@ -54,6 +56,22 @@ fn diff_fields_are_documented() {
     });
     let own = SAMPLES.iter().map(|name| vec!["diff".into(), format!("sample:{name}")]);
     assert_fields_are_documented("diff", pairs.chain(own));
+}
+
+#[test]
+fn capture_fields_are_documented() {
+    let live = identmap_machine::live::Inputs {
+        iomem: Content::Unreadable("Permission denied".to_owned()),
+        kexec_loaded: Content::Absent,
+        cmdline: Content::Bytes(b"root=/dev/sda1".to_vec()),
+        ..Default::default()
+    };
+    let bundle = Bundle::new(Facts::Live(Box::new(live))).write().expect("small");
+    let file = std::env::temp_dir().join(format!("identmap-fields-{}.json", std::process::id()));
+    std::fs::write(&file, bundle).expect("a temporary file");
+    let line = format!("capture --show {}", file.display());
+    assert_fields_are_documented("capture", [words(&line)]);
+    std::fs::remove_file(&file).expect("it is there");
 }
 
 fn words(line: &str) -> Vec<String> {
