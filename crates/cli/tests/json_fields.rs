@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use identmap_machine::bundle::{Bundle, Facts};
+use identmap_machine::live::Content;
 use serde_json::Value;
 
 #[path = "support/kernel.rs"]
@@ -71,6 +73,22 @@ fn tables_fields_are_documented() {
         format!("tables {}", files.path("user-mode.elf")),
     ];
     assert_fields_are_documented("tables", lines.iter().map(|line| words(line)));
+}
+
+#[test]
+fn capture_fields_are_documented() {
+    let live = identmap_machine::live::Inputs {
+        iomem: Content::Unreadable("Permission denied".to_owned()),
+        kexec_loaded: Content::Absent,
+        cmdline: Content::Bytes(b"root=/dev/sda1".to_vec()),
+        ..Default::default()
+    };
+    let bundle = Bundle::new(Facts::Live(Box::new(live))).write().expect("small");
+    let file = std::env::temp_dir().join(format!("identmap-fields-{}.json", std::process::id()));
+    std::fs::write(&file, bundle).expect("a temporary file");
+    let line = format!("capture --show {}", file.display());
+    assert_fields_are_documented("capture", [words(&line)]);
+    std::fs::remove_file(&file).expect("it is there");
 }
 
 fn words(line: &str) -> Vec<String> {

@@ -53,11 +53,20 @@ pub(super) fn write_directory(directory: &Directory) -> Option<Value> {
         Directory::Absent => Value::Null,
         Directory::Unreadable(why) => json!({ "unreadable": why }),
         Directory::Files(files) => {
-            let files: Map<String, Value> = files
-                .iter()
-                .filter_map(|(path, content)| Some((tail(path).to_owned(), write(content)?)))
-                .collect();
-            json!({ "files": files })
+            let mut out = Map::new();
+            for (path, content) in files {
+                let Some(value) = write(content) else { continue };
+                match tail(path) {
+                    (None, name) => drop(out.insert(name.to_owned(), value)),
+                    (Some(number), name) => {
+                        let folder = out.entry(number).or_insert_with(|| Map::new().into());
+                        if let Value::Object(folder) = folder {
+                            folder.insert(name.to_owned(), value);
+                        }
+                    }
+                }
+            }
+            json!({ "files": out })
         }
     })
 }
@@ -73,9 +82,15 @@ pub(super) fn read_directory(value: &Value, budget: &mut Budget) -> Result<Direc
         Some(("unreadable", Value::String(why))) => Ok(Directory::Unreadable(why.clone())),
         Some(("files", Value::Object(files))) => {
             let mut list = Vec::new();
-            for (path, value) in files {
-                let content = read(value, budget).map_err(|why| format!("{path:?}: {why}"))?;
-                list.push((path.clone(), content));
+            for (name, value) in files {
+                match value {
+                    Value::Object(folder) if is_number(name) => {
+                        for (field, value) in folder {
+                            list.push((format!("{name}/{field}"), read(value, budget)?));
+                        }
+                    }
+                    value => list.push((name.clone(), read(value, budget)?)),
+                }
             }
             list.sort_by(|a, b| a.0.cmp(&b.0));
             Ok(Directory::Files(list))
@@ -84,13 +99,16 @@ pub(super) fn read_directory(value: &Value, budget: &mut Budget) -> Result<Direc
     }
 }
 
-/// The part of a path that tells files of a directory apart: `3/start`, `bios_date`.
-fn tail(path: &str) -> &str {
-    let Some((folder, _)) = path.rsplit_once('/') else { return path };
-    let number = folder.rsplit('/').next().unwrap_or(folder);
-    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    let start = if numbered { folder.len() - number.len() } else { folder.len() + 1 };
-    &path[start..]
+/// What tells the files of a directory apart: the number of the folder if it has one, and the name.
+fn tail(path: &str) -> (Option<&str>, &str) {
+    let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+    let folder = folder.rsplit('/').next().unwrap_or(folder);
+    (Some(folder).filter(|folder| is_number(folder)), name)
+}
+
+/// A name of digits alone.
+pub(super) fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn bytes_value(bytes: &[u8]) -> Value {
@@ -234,15 +252,37 @@ mod tests {
     }
 
     #[test]
-    fn paths_keep_what_tells_them_apart() {
-        for (path, kept) in [
-            ("/sys/firmware/memmap/3/start", "3/start"),
-            ("3/start", "3/start"),
-            ("/sys/class/dmi/id/bios_date", "bios_date"),
-            ("bios_date", "bios_date"),
-            ("/sys/firmware/efi/runtime-map/12/type", "12/type"),
-        ] {
-            assert_eq!(tail(path), kept);
+    fn directories_come_back_with_short_paths() {
+        let files = |paths: [&str; 5]| {
+            let content = |path: &str| match path.len() {
+                7 => Content::Unreadable("no".to_owned()),
+                _ => Content::Bytes(path.rsplit('/').next().unwrap_or(path).into()),
+            };
+            let file =
+                |path: &str| (path.to_owned(), content(path.rsplit('/').next().unwrap_or(path)));
+            Directory::Files(paths.map(file).to_vec())
+        };
+        let long = files([
+            "/sys/firmware/memmap/10/start",
+            "/sys/firmware/memmap/3/subtype",
+            "/sys/firmware/memmap/3/start",
+            "/sys/class/dmi/id/bios_date",
+            "7/end",
+        ]);
+        let short = files(["10/start", "3/start", "3/subtype", "7/end", "bios_date"]);
+        let value = write_directory(&long).expect("files");
+        assert_eq!(read_directory(&value, &mut Budget::new()), Ok(short.clone()));
+        assert_eq!(write_directory(&short), Some(value));
+        for other in
+            [Directory::Absent, Directory::Unreadable("no".to_owned()), Directory::Files(vec![])]
+        {
+            let value = write_directory(&other).expect("a value");
+            assert_eq!(read_directory(&value, &mut Budget::new()), Ok(other));
+        }
+        for odd in
+            [json!(1), json!({}), json!({ "files": [] }), json!({ "files": { "x": { "y": "z" } } })]
+        {
+            assert!(read_directory(&odd, &mut Budget::new()).is_err(), "{odd}");
         }
     }
 }

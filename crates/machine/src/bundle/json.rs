@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
+use super::content::is_number;
 use super::sha256;
 
 /// The key of the checksum.
@@ -109,7 +110,7 @@ fn one_line(value: &Value) -> String {
     }
 }
 
-/// By key, except that the schema comes first and the checksum last.
+/// By key, except that the schema comes first and the checksum last, and numbers go by value.
 fn sorted(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
     let mut items: Vec<(&str, &Value)> = map.iter().map(|(k, v)| (k.as_str(), v)).collect();
     let rank = |key: &str| match key {
@@ -117,7 +118,8 @@ fn sorted(map: &Map<String, Value>) -> Vec<(&str, &Value)> {
         INTEGRITY => 2,
         _ => 1,
     };
-    items.sort_by_key(|(key, _)| (rank(key), *key));
+    let digits = |key: &str| if is_number(key) { key.len() } else { 0 };
+    items.sort_by_key(|(key, _)| (rank(key), digits(key), *key));
     items
 }
 

@@ -88,9 +88,12 @@ impl Work<'_> {
         }
     }
 
-    /// A short text: without the line feed at its end, and searched.
+    /// A short text: searched; a single line without the line feed at its end.
     fn trim(&self, content: &mut Content) {
-        self.change(content, "", |text| self.text(text.trim_end_matches(['\n', '\0'])));
+        self.change(content, "", |text| {
+            let text = self.text(text.trim_end_matches(['\n', '\0']));
+            if text.contains('\n') { text + "\n" } else { text }
+        });
     }
 
     /// Keeps the files of a directory that `keep` names.
