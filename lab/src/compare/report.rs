@@ -38,6 +38,21 @@ pub fn lines(row: &Row) -> String {
     }
 }
 
+/// What came of a cell and its comparison, in one line if all is well.
+#[must_use]
+pub fn sentence(summary: &str, found: &Comparison) -> String {
+    let inside = if found.inside.is_some() { "" } else { "; tables --live not run" };
+    let mut text = format!(
+        "{summary}; {} differences in {} entries{inside}",
+        found.differences(),
+        found.entries
+    );
+    for line in found.lines(3) {
+        let _ = write!(text, "\n    {line}");
+    }
+    text
+}
+
 /// How many comparisons are as they should be, and how many are not.
 #[must_use]
 pub fn counts(rows: &[Row]) -> (usize, usize) {
