@@ -1,6 +1,6 @@
 //! From any text to a verdict and its report, for any pair of kernels.
 
-use identmap_audit::{Candidate, Question, Verdict, check as audit, matrix};
+use identmap_audit::{Candidate, ImageTables, Question, Verdict, check as audit, matrix};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
 use identmap_machine::{Layout, Machine, parse};
 use identmap_report::{CheckReport, MatrixReport, Style};
@@ -37,7 +37,8 @@ pub fn check(bytes: &[u8]) {
 }
 
 fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) {
-    let question = Question { machine, producer, consumer, kind };
+    let tables = ImageTables::NotRead("a text".to_owned());
+    let question = Question { machine, producer, consumer, kind, tables };
     let answer = audit(&question);
     assert_eq!(answer.verdict, Verdict::of(&answer.findings));
     // What users would never forgive: a false `safe`.

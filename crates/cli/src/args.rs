@@ -25,9 +25,9 @@ pub(crate) struct Cli {
 
 const AFTER_HELP: &str = "\
 SOURCE is `live` (this machine), a file, `-` for standard input, or `sample:NAME`
-(`sample:` lists them). A file may hold a boot log (dmesg), /proc/iomem, `kexec -d`
-output or a dump of /sys/firmware/memmap: recognised by content, quoting and
-timestamps allowed.
+(`sample:` lists them). A file may hold a bundle (`identmap capture`), a boot log
+(dmesg), /proc/iomem, `kexec -d` output or a dump of /sys/firmware/memmap: recognised
+by content, quoting and timestamps allowed.
 
 Ranges are written 0xSTART-0xLAST (inclusive, as dmesg prints them) or START+SIZE;
 numbers take K, M, G, T.
@@ -74,6 +74,8 @@ pub(crate) enum Command {
     Diff(Diff),
     /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
     Tables(Tables),
+    /// Put what a machine tells into one small file, without what identifies it
+    Capture(Capture),
 }
 
 #[derive(Args, Debug)]
@@ -177,9 +179,17 @@ pub(crate) struct Tables {
     #[arg(long, value_name = "FILE@ADDR", value_parser = piece)]
     pub(crate) piece: Vec<Piece>,
 
-    /// With the loaded image: the crash kernel's (kexec -p)
-    #[arg(short = 'p', long = "panic", visible_alias = "crash", conflicts_with_all = ["file", "piece"])]
+    /// With a loaded image: the crash kernel's (kexec -p)
+    #[arg(short = 'p', long = "panic", visible_alias = "crash", conflicts_with = "piece")]
     pub(crate) crash: bool,
+
+    /// Read the image that is loaded in a core file: /proc/kallsyms of the kernel in it
+    #[arg(long, value_name = "FILE", requires = "file", requires = "btf")]
+    pub(crate) kallsyms: Option<PathBuf>,
+
+    /// And its /sys/kernel/btf/vmlinux
+    #[arg(long, value_name = "FILE", requires = "kallsyms")]
+    pub(crate) btf: Option<PathBuf>,
 
     /// Physical address of the top table (CR3; its flag bits are passed over)
     #[arg(long, value_name = "ADDR", value_parser = number)]
@@ -215,6 +225,31 @@ pub(crate) struct Tables {
 pub(crate) struct Piece {
     pub(crate) file: PathBuf,
     pub(crate) base: PhysAddr,
+}
+
+/// Put what a machine tells into one small file, without what identifies it.
+///
+/// The bundle is readable JSON. Every other command takes it as SOURCE, on any machine and
+/// without root, and answers as it would have where the bundle was made. Serial numbers, host
+/// names, network addresses, UUIDs and the values of parameters that do not matter are left out,
+/// and with them every line of the log that identmap does not read. Nothing is sent anywhere.
+#[derive(Args, Debug)]
+pub(crate) struct Capture {
+    /// The machine: live, FILE (a boot log, or a bundle to redact), -, or sample:NAME
+    #[arg(default_value = "live")]
+    pub(crate) source: String,
+
+    /// Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+
+    /// Leave nothing out: serial numbers and addresses too. Not for public places
+    #[arg(long)]
+    pub(crate) full: bool,
+
+    /// Say what the bundle would hold and what would be left out, and write none
+    #[arg(long, conflicts_with = "file")]
+    pub(crate) show: bool,
 }
 
 /// The command line as clap describes it: for help, man page and completions.

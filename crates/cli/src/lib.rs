@@ -27,6 +27,7 @@ pub fn run() -> ExitCode {
         Command::Map(args) => commands::map::run(args, &cli.output),
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
+        Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
     };

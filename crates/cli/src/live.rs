@@ -8,7 +8,9 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use identmap_machine::Machine;
+use identmap_machine::bundle::{Extra, config_that_matters};
 use identmap_machine::live::{Content, CpuidLeaf, Directory, Inputs, assemble};
+use identmap_machine::redact::Names;
 
 /// Most that is read of one file: `/proc/iomem` of the largest machines is below this.
 const MAX_FILE: u64 = 16 << 20;
@@ -18,8 +20,13 @@ const MAX_FILES: usize = 65_536;
 
 /// Everything that this machine tells, put together.
 pub(crate) fn machine() -> Machine {
+    assemble(&inputs())
+}
+
+/// Everything that this machine tells, as it was found.
+pub(crate) fn inputs() -> Inputs {
     let efi = Path::new("/sys/firmware/efi");
-    assemble(&Inputs {
+    Inputs {
         source: "live".to_owned(),
         dmesg: log(),
         iomem: content("/proc/iomem"),
@@ -45,7 +52,76 @@ pub(crate) fn machine() -> Machine {
         kexec_loaded: content("/sys/kernel/kexec_loaded"),
         kexec_crash_loaded: content("/sys/kernel/kexec_crash_loaded"),
         cpuid: cpuid(),
-    })
+    }
+}
+
+/// What a bundle holds beyond that.
+pub(crate) fn extra(inputs: &Inputs) -> Extra {
+    Extra {
+        kernel_config: kernel_config(inputs),
+        kexec_crash_size: content("/sys/kernel/kexec_crash_size"),
+        kexec_load_disabled: content("/proc/sys/kernel/kexec_load_disabled"),
+        lockdown: content("/sys/kernel/security/lockdown"),
+    }
+}
+
+/// The options that matter of the running kernel's configuration, from where kernels or distributions leave it.
+fn kernel_config(inputs: &Inputs) -> Content {
+    let mut config = content("/proc/config.gz");
+    if let Content::Bytes(packed) = &config {
+        let mut bytes = Vec::new();
+        let unpacked =
+            flate2::read::GzDecoder::new(packed.as_slice()).take(MAX_FILE).read_to_end(&mut bytes);
+        config = match unpacked {
+            Ok(_) => Content::Bytes(bytes),
+            Err(error) => Content::Unreadable(error.to_string()),
+        };
+    }
+    if let (Content::Absent, Some(release)) = (&config, inputs.osrelease.bytes()) {
+        let release = String::from_utf8_lossy(release).trim().to_owned();
+        for path in
+            [format!("/boot/config-{release}"), format!("/usr/lib/modules/{release}/config")]
+        {
+            if config == Content::Absent {
+                config = content(path);
+            }
+        }
+    }
+    match config {
+        Content::Bytes(bytes) => {
+            Content::Bytes(config_that_matters(&String::from_utf8_lossy(&bytes)).into_bytes())
+        }
+        other => other,
+    }
+}
+
+/// How this machine is known to its owner and its network: words that a redacted bundle must not hold.
+pub(crate) fn names(inputs: &Inputs) -> Names {
+    let text =
+        |path: &str| content(path).bytes().map(|b| String::from_utf8_lossy(b).trim().to_owned());
+    let mut names: Vec<String> = Vec::new();
+    let host = text("/proc/sys/kernel/hostname").into_iter().chain(text("/etc/hostname"));
+    for host in host {
+        // The first label stands alone in prompts and logs.
+        names.extend(host.split_once('.').map(|(label, _)| label.to_owned()));
+        names.push(host);
+    }
+    names.extend(text("/proc/sys/kernel/domainname"));
+    names.extend(text("/etc/machine-id"));
+    names.extend(text("/proc/sys/kernel/random/boot_id"));
+    for card in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        names.extend(text(&card.path().join("address").to_string_lossy()));
+    }
+    if let Directory::Files(files) = &inputs.dmi {
+        let telling =
+            |path: &str| ["serial", "uuid", "asset_tag"].iter().any(|w| path.ends_with(w));
+        for (path, content) in files {
+            let bytes = content.bytes().filter(|_| telling(path));
+            names.extend(bytes.map(|b| String::from_utf8_lossy(b).trim().to_owned()));
+        }
+    }
+    names.extend(["USER", "SUDO_USER", "LOGNAME"].iter().filter_map(|v| std::env::var(v).ok()));
+    Names::new(names.iter().map(String::as_str))
 }
 
 fn content(path: impl AsRef<Path>) -> Content {

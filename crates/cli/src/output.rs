@@ -1,7 +1,10 @@
 //! What goes to standard output, and the exit status.
 
 use std::fmt;
+use std::fs::{self, OpenOptions};
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use identmap_report::Style;
@@ -64,24 +67,53 @@ impl Output {
             json.push('\n');
             json
         } else {
-            text(self.style())
+            text(self.style_of(io::stdout().is_terminal()))
         };
-        match io::stdout().lock().write_all(out.as_bytes()) {
-            // `identmap … | head` has what it wants.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            other => other.map_err(|error| Failure(format!("cannot write: {error}"))),
-        }
+        write_out(out.as_bytes())
     }
 
-    fn style(&self) -> Style {
+    /// The style for a terminal, or for something else.
+    pub(crate) fn style_of(&self, is_terminal: bool) -> Style {
         let colour = match self.color {
             When::Always => true,
             When::Never => false,
             When::Auto => {
                 let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-                !refused && io::stdout().is_terminal()
+                !refused && is_terminal
             }
         };
         Style { colour, bytes: self.bytes }
     }
+}
+
+/// Writes to standard output.
+pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(bytes) {
+        // `identmap … | head` has what it wants.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other.map_err(|error| Failure(format!("cannot write: {error}"))),
+    }
+}
+
+/// Writes a file beside and then moves it to its name, so that a failure leaves what was there before. What is
+/// there and is no regular file (`/dev/stdout`, a pipe) is written to, not replaced.
+pub(crate) fn write_file(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure(format!("{}: {error}", file.display()));
+    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
+        return fs::write(file, bytes).map_err(failed);
+    }
+    let name =
+        file.file_name().ok_or_else(|| Failure(format!("{}: not a file name", file.display())))?;
+    let beside = file.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .and_then(|mut new| new.write_all(bytes).and_then(|()| new.sync_all()))
+        .and_then(|()| fs::rename(&beside, file));
+    written.map_err(|error| {
+        let _ = fs::remove_file(&beside);
+        failed(error)
+    })
 }

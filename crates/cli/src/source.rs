@@ -1,5 +1,6 @@
 //! SOURCE: live, a file, standard input, or a sample; and the facts given on the command line.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 
@@ -22,6 +23,12 @@ fn read(source: &str) -> Result<Machine, Failure> {
     if source == "live" {
         return Ok(live::machine());
     }
+    let (name, bytes) = content(source)?;
+    parse::machine(&name, &bytes).map_err(Failure::new)
+}
+
+/// The name and the content of a SOURCE that is not `live`.
+pub(crate) fn content(source: &str) -> Result<(String, Cow<'static, [u8]>), Failure> {
     if let Some(name) = source.strip_prefix("sample:") {
         let Some(sample) = sample(name) else {
             let list: Vec<String> = samples()
@@ -35,10 +42,10 @@ fn read(source: &str) -> Result<Machine, Failure> {
             };
             return Err(Failure(format!("{what}; there are\n{}", list.join("\n"))));
         };
-        return parse::machine(source, sample.bytes).map_err(Failure::new);
+        return Ok((source.to_owned(), Cow::Borrowed(sample.bytes)));
     }
     let (name, bytes) = bytes(source)?;
-    parse::machine(&name, &bytes).map_err(Failure::new)
+    Ok((name, Cow::Owned(bytes)))
 }
 
 /// The content of a file, or of standard input for `-`; at most what the parsers take, and one byte.

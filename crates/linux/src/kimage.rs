@@ -371,6 +371,10 @@ impl<'k, M: KernelMemory> Kernel<'k, M> {
         distance
             .filter(|distance| size != 0 && distance.is_multiple_of(size))
             .and_then(|distance| (distance / size).checked_mul(4096))
+            // It is memory, so it is in the direct map, which ends below the vmemmap.
+            .filter(|at| {
+                self.direct.get().checked_add(*at).is_some_and(|at| at < self.vmemmap.get())
+            })
             .and_then(PhysAddr::new)
             .ok_or(KernelError::Implausible { what: "kimage.control_code_page", value: page })
     }

@@ -243,6 +243,7 @@ impl<S: ReadAt> Core<S> {
     }
 
     /// What the notes tell.
+    #[must_use]
     pub const fn notes(&self) -> &Notes {
         &self.notes
     }

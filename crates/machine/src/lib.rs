@@ -3,6 +3,7 @@
 //!
 //! Bytes and `&str` in, values out: nothing here opens a file (`no-io-in-parsers`).
 
+pub mod bundle;
 mod diff;
 mod hazard;
 mod layout;
@@ -12,6 +13,7 @@ mod model;
 pub mod parse;
 mod range_text;
 pub mod ranges;
+pub mod redact;
 mod samples;
 #[cfg(test)]
 mod testing;

@@ -3,6 +3,7 @@
 //! Every report is a value with a public constructor, `text()` and `serde::Serialize`;
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
 
+mod capture;
 mod check;
 mod diff;
 mod explain;
@@ -13,6 +14,7 @@ mod tables;
 mod text;
 mod wrap;
 
+pub use capture::CaptureReport;
 pub use check::CheckReport;
 pub use diff::DiffReport;
 pub use explain::ExplainReport;

@@ -1,6 +1,5 @@
 //! `identmap map`.
 
-use std::fs;
 use std::path::Path;
 
 use identmap::{Arena, PhysAddr, Table};
@@ -8,7 +7,7 @@ use identmap_report::MapReport;
 
 use super::planning::{self, Planned};
 use crate::args::{Map, Output};
-use crate::output::{Failure, Status};
+use crate::output::{self, Failure, Status};
 
 pub(crate) fn run(args: &Map, output: &Output) -> Result<Status, Failure> {
     let planned = planning::plan(args.source.as_deref(), &args.plan, &args.facts)?;
@@ -38,13 +37,5 @@ fn write_tables(file: &Path, base: PhysAddr, planned: &Planned) -> Result<(), Fa
     planned.with_plan(|plan| plan.build(&mut arena))?.map_err(Failure::new)?;
     let bytes: Vec<u8> =
         arena.tables().iter().flat_map(|table| table.0).flat_map(u64::to_le_bytes).collect();
-    // Written beside, then moved: a failure leaves what was there before.
-    let name =
-        file.file_name().ok_or_else(|| Failure(format!("{}: not a file name", file.display())))?;
-    let beside = file.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&beside);
-        Failure(format!("{}: {error}", file.display()))
-    })
+    output::write_file(file, &bytes, 0o666)
 }

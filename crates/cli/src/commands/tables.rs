@@ -8,11 +8,13 @@ use identmap_linux::Kind;
 use identmap_linux::memory::{PhysicalMemory, ReadAt, TablePages};
 use identmap_linux::tables::decode;
 use identmap_linux::vmcore::{Core, CoreError, Pieces, VmcoreInfo};
+use identmap_machine::live::Content;
 use identmap_report::{TablesReport, TablesSource};
 
 use crate::args::{Output, Piece, Tables};
 use crate::disk::Disk;
-use crate::loaded::{self, Wishes};
+use crate::live;
+use crate::loaded::{self, Loaded, Wishes};
 use crate::output::{Failure, Status};
 
 pub(crate) fn run(args: &Tables, output: &Output) -> Result<Status, Failure> {
@@ -29,21 +31,64 @@ fn of_loaded(args: &Tables) -> Result<TablesReport, Failure> {
     if args.cr3.is_some() {
         return Err(Failure::new("--cr3 needs a FILE; the loaded image's root is found by itself"));
     }
-    let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
-    let mut source = TablesSource {
+    let kind = kind(args);
+    let source = TablesSource {
         name: "live".to_owned(),
         what: "the image that is loaded, in this machine's memory".to_owned(),
         root_from: "struct kimage".to_owned(),
         levels_from: from(args.levels.is_some(), "the kernel's own"),
         ..TablesSource::default()
     };
-    let wishes = Wishes {
-        levels: levels(args),
-        maxphyaddr: args.maxphyaddr,
-        encryption_mask: args.encryption_bit.map(|bit| 1 << bit),
-        at: args.at.map(VirtAddr::new),
+    of_image(source, kind, loaded::read(kind, &wishes(args)))
+}
+
+/// The image in a core file, by the symbols and types of the kernel in it.
+fn of_image_in_core<S: ReadAt>(
+    args: &Tables,
+    name: &str,
+    core: &Core<S>,
+    files: (&Path, &Path),
+) -> Result<TablesReport, Failure> {
+    let take = |path: &Path| match live::content_up_to(path, loaded::MAX_FILE) {
+        Content::Bytes(bytes) => Ok(bytes),
+        Content::Absent | Content::NotRead => {
+            Err(Failure(format!("{}: no such file", path.display())))
+        }
+        Content::Unreadable(why) => Err(Failure(format!("{}: {why}", path.display()))),
     };
-    match loaded::read(kind, &wishes) {
+    let (kallsyms, types) = (take(files.0)?, take(files.1)?);
+    let kind = kind(args);
+    // A file with virtual addresses needs no root.
+    let own = root_of(args, name, core).ok();
+    let source = TablesSource {
+        name: name.to_owned(),
+        what: "the image that is loaded, in an ELF core file".to_owned(),
+        root_from: "struct kimage".to_owned(),
+        levels_from: from(args.levels.is_some(), "the kernel's own"),
+        image: None,
+        notes: own.as_ref().map(|own| own.notes.clone()).unwrap_or_default(),
+    };
+    let own = own.map(|own| {
+        let encryption_mask = own.encryption_mask;
+        let paging = Paging {
+            levels: own.levels,
+            maxphyaddr: 52,
+            pdpe1gb: true,
+            nxe: true,
+            encryption_mask,
+        };
+        (own.root, paging)
+    });
+    let found = loaded::read_core(core, own, &kallsyms, &types, kind, &wishes(args));
+    of_image(source, kind, found)
+}
+
+fn of_image(
+    mut source: TablesSource,
+    kind: Kind,
+    found: Result<Option<Loaded>, Vec<String>>,
+) -> Result<TablesReport, Failure> {
+    match found {
         Ok(Some(loaded)) => {
             source.image = Some(loaded.image);
             Ok(TablesReport::new(&source, &loaded.tables, loaded.walk.as_ref()))
@@ -53,9 +98,23 @@ fn of_loaded(args: &Tables) -> Result<TablesReport, Failure> {
                 Kind::Kexec => ("kexec image", "kexec -l"),
                 Kind::Kdump => ("crash image", "kexec -p"),
             };
-            Err(Failure(format!("no {what} is loaded; load one ({how}), or name a FILE")))
+            Err(Failure(format!("no {what} is loaded ({how})")))
         }
         Err(lost) => Ok(TablesReport::lost(&source, lost)),
+    }
+}
+
+fn kind(args: &Tables) -> Kind {
+    if args.crash { Kind::Kdump } else { Kind::Kexec }
+}
+
+fn wishes(args: &Tables) -> Wishes {
+    Wishes {
+        levels: levels(args),
+        maxphyaddr: args.maxphyaddr,
+        encryption_mask: args.encryption_bit.map(|bit| 1 << bit),
+        at: args.at.map(VirtAddr::new),
+        ..Wishes::default()
     }
 }
 
@@ -64,7 +123,12 @@ fn of_file(args: &Tables, file: &Path) -> Result<TablesReport, Failure> {
     let cannot = |error: io::Error| Failure(format!("{name}: {error}"));
     let disk = Disk::open(file).map_err(cannot)?;
     match Core::open(&disk) {
-        Ok(core) if args.base.is_none() => of_core(args, &name.to_string(), &core),
+        Ok(core) if args.base.is_none() => match (&args.kallsyms, &args.btf) {
+            (Some(kallsyms), Some(btf)) => {
+                of_image_in_core(args, &name.to_string(), &core, (kallsyms, btf))
+            }
+            _ => of_core(args, &name.to_string(), &core),
+        },
         Ok(_) => {
             Err(Failure(format!("{name}: --base is for raw images; this is an ELF core file")))
         }
@@ -124,6 +188,29 @@ fn of_images(
 }
 
 fn of_core<S: ReadAt>(args: &Tables, name: &str, core: &Core<S>) -> Result<TablesReport, Failure> {
+    let root = root_of(args, name, core)?;
+    let source = TablesSource {
+        name: name.to_owned(),
+        what: "an ELF core file".to_owned(),
+        root_from: root.root_from,
+        levels_from: root.levels_from.to_owned(),
+        image: None,
+        notes: root.notes,
+    };
+    Ok(decoded(args, &source, core, root.root, root.levels, root.encryption_mask))
+}
+
+/// Where a core file's tables begin, and how to read them.
+struct Start {
+    root: PhysAddr,
+    root_from: String,
+    levels: Levels,
+    levels_from: &'static str,
+    encryption_mask: u64,
+    notes: Vec<String>,
+}
+
+fn root_of<S: ReadAt>(args: &Tables, name: &str, core: &Core<S>) -> Result<Start, Failure> {
     let info = core.notes().vmcoreinfo.as_ref();
     let mut notes: Vec<String> = core.notes().unreadable.iter().cloned().collect();
     let (root, root_from, by_cr4) = match (given_root(args)?, core.notes().processors.get(args.cpu))
@@ -147,13 +234,13 @@ fn of_core<S: ReadAt>(args: &Tables, name: &str, core: &Core<S>) -> Result<Table
             let of = core.notes().processors.len();
             return Err(Failure(format!("--cpu {}: {name} has CR3 of {of} processors", args.cpu)));
         }
-        (None, None) => match info.and_then(VmcoreInfo::kernel_root) {
-            Some(root) => (root, "the kernel's own, by VMCOREINFO".to_owned(), None),
-            None => {
+        (None, None) => {
+            let Some(root) = info.and_then(VmcoreInfo::kernel_root) else {
                 let why = "no CR3 and no VMCOREINFO in its notes: say --cr3";
                 return Err(Failure(format!("{name}: {why}")));
-            }
-        },
+            };
+            (root, "the kernel's own, by VMCOREINFO".to_owned(), None)
+        }
     };
     let by_info = info.and_then(|info| info.number("pgtable_l5_enabled"));
     let told = by_cr4.or(by_info.map(|five| (five != 0, "VMCOREINFO")));
@@ -168,15 +255,8 @@ fn of_core<S: ReadAt>(args: &Tables, name: &str, core: &Core<S>) -> Result<Table
     if mask != 0 && !sound {
         notes.push(format!("VMCOREINFO's sme_mask cannot be {mask:#x}"));
     }
-    let source = TablesSource {
-        name: name.to_owned(),
-        what: "an ELF core file".to_owned(),
-        root_from,
-        levels_from: levels_from.to_owned(),
-        image: None,
-        notes,
-    };
-    Ok(decoded(args, &source, core, root, levels, if sound { mask } else { 0 }))
+    let encryption_mask = if sound { mask } else { 0 };
+    Ok(Start { root, root_from, levels, levels_from, encryption_mask, notes })
 }
 
 fn decoded<M: PhysicalMemory>(

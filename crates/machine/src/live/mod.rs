@@ -100,7 +100,7 @@ impl Directory {
 }
 
 /// Everything that can be asked of a running machine, as it was found.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Inputs {
     /// What [`Machine::source`] shall say.
     pub source: String,
@@ -180,7 +180,7 @@ pub fn assemble(inputs: &Inputs) -> Machine {
 fn log(inputs: &Inputs) -> Machine {
     let mut machine = Machine::default();
     match &inputs.dmesg {
-        Content::Bytes(bytes) => match parse::machine("dmesg", bytes) {
+        Content::Bytes(bytes) => match parse::text("dmesg", bytes) {
             Ok(read) => machine = read,
             Err(error) if error.line == 0 && bytes.len() <= parse::MAX_INPUT => {
                 let text = "the kernel log no longer holds the boot: it has wrapped around";
@@ -234,7 +234,7 @@ fn direct_map(inputs: &Inputs, machine: &mut Machine) {
 
 fn memory_maps(inputs: &Inputs, machine: &mut Machine) {
     match &inputs.iomem {
-        Content::Bytes(bytes) => match parse::machine("/proc/iomem", bytes) {
+        Content::Bytes(bytes) => match parse::text("/proc/iomem", bytes) {
             Ok(read) => {
                 machine.iomem = read.iomem;
                 machine.notes.extend(read.notes);

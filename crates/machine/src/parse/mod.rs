@@ -9,6 +9,7 @@ pub(crate) mod cursor;
 mod e820;
 mod efi;
 mod error;
+mod excerpt;
 mod iomem;
 mod kexec;
 mod platform;
@@ -19,10 +20,13 @@ mod text;
 pub use error::ParseError;
 
 pub(crate) use e820::from_number as e820_type;
+pub(crate) use error::Bad;
+pub(crate) use excerpt::{LEFT_OUT, Scrub, excerpt};
 pub(crate) use platform::{set_cmdline, uv_by_firmware};
 pub(crate) use reader::from_iomem;
 pub(crate) use sysfs::Records;
 
+use crate::bundle::Bundle;
 use crate::model::{EfiDescriptor, Machine, MapOrigin, MemMap, Note};
 
 /// Largest input that is read, in bytes (64 MiB): a boot log is below 1 MiB, a week of journal below this.
@@ -35,7 +39,7 @@ pub const MAX_ENTRIES: usize = 65_536;
 /// Most notes that are kept of one input.
 pub const MAX_NOTES: usize = 1024;
 
-/// Reads a machine from a text of any known format, or a mixture of them.
+/// Reads a machine from a [`Bundle`], or from a text of any known format or a mixture of them.
 ///
 /// `name` is used for [`Machine::source`] and for errors.
 ///
@@ -51,8 +55,16 @@ pub const MAX_NOTES: usize = 1024;
 /// [`ParseError`] with line and caret where a line of a memory map cannot be read, or holds an address
 /// past 52 bits: leaving it out would falsify the map. A damaged first or last line of the
 /// text is taken for a cut and gives an unreadable [`Note`] instead. [`ParseError`] without a line if the
-/// input is larger than [`MAX_INPUT`], or nothing in it is recognised.
+/// input is larger than [`MAX_INPUT`], or nothing in it is recognised. For a bundle as [`Bundle::read`].
 pub fn machine(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
+    if Bundle::is_in(bytes) {
+        return Bundle::read(name, bytes)?.machine(name);
+    }
+    text(name, bytes)
+}
+
+/// As [`machine`], of anything but a [`Bundle`].
+pub(crate) fn text(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
     reader::read(name, bytes)
 }
 

@@ -37,6 +37,47 @@ pub(super) fn read(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
     reader.finish()
 }
 
+/// What became of a line.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Use {
+    /// It is blank.
+    Blank,
+    /// A comment; it may be a header line.
+    Comment,
+    /// A diff takes it away.
+    TakenAway,
+    /// Nothing is known of it.
+    Unknown,
+    /// Unknown, and noted as the rest of a map line that was cut.
+    Tail,
+    /// A line of `/proc/iomem`.
+    Iomem,
+    /// It was read.
+    Read,
+    /// Read together with the line before.
+    Joined,
+    /// It cannot be read: the text is refused here.
+    Refused,
+}
+
+/// What [`read`] does with each line, up to the one that it refuses.
+pub(super) fn uses(bytes: &[u8]) -> Vec<Use> {
+    let mut reader = Reader::new("");
+    let mut uses = Vec::new();
+    let mut lines = Lines::new(bytes).peekable();
+    while let Some(line) = lines.next() {
+        uses.resize(line.number - 1, Use::Joined);
+        match reader.line(&line, &mut lines) {
+            Ok(used) => uses.push(used),
+            Err(_) => {
+                uses.push(Use::Refused);
+                return uses;
+            }
+        }
+    }
+    uses
+}
+
 struct Reader<'n> {
     name: &'n str,
     boots: Vec<Boot>,
@@ -74,13 +115,13 @@ impl<'n> Reader<'n> {
         &mut self,
         line: &Line<'a>,
         ahead: &mut Peekable<Lines<'a>>,
-    ) -> Result<(), ParseError> {
+    ) -> Result<Use, ParseError> {
         if line.text.trim().is_empty() {
-            return Ok(());
+            return Ok(Use::Blank);
         }
         if let Some(comment) = line.text.strip_prefix('#') {
             self.comment(comment.trim());
-            return Ok(());
+            return Ok(Use::Comment);
         }
         if line.hides_map {
             let expected = "expected lines of at most 8192 bytes: what follows holds a memory map";
@@ -89,12 +130,17 @@ impl<'n> Reader<'n> {
         }
         let Some(body) = line.body() else {
             self.note(line.number, "a line that a diff takes away was left out", false);
-            return Ok(());
+            return Ok(Use::TakenAway);
         };
         let after_map = self.boot.in_map.is_some();
         let known = self.listings(line, body)?
             || self.maps(line, body, ahead)?
             || self.log(line, body, ahead);
+        let mut used = match (known, self.within_iomem) {
+            (false, _) => Use::Unknown,
+            (true, true) => Use::Iomem,
+            (true, false) => Use::Read,
+        };
         if !known {
             if (line.first || after_map) && is_tail_of_map_line(&line.text) {
                 self.note(
@@ -102,6 +148,7 @@ impl<'n> Reader<'n> {
                     "this looks like the end of a map line: an entry is cut",
                     true,
                 );
+                used = Use::Tail;
             }
             self.boot.in_map = None;
         }
@@ -121,7 +168,7 @@ impl<'n> Reader<'n> {
             );
         }
         self.recognised |= known;
-        Ok(())
+        Ok(used)
     }
 
     /// Header lines of map files.

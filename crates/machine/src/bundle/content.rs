@@ -1,0 +1,248 @@
+//! What was found in a file, as JSON: `null` for a file that does not exist, a string or an array of
+//! lines for text, an object for everything else.
+
+use serde_json::{Map, Value, json};
+
+use super::base64;
+use crate::live::{Content, Directory};
+use crate::parse::{LEFT_OUT, MAX_INPUT};
+
+/// Bytes of zeros that are counted, not written.
+const MANY_ZEROS: usize = 64;
+
+/// What may still be expanded: a few bytes of JSON can stand for many.
+pub(super) struct Budget(usize);
+
+impl Budget {
+    pub(super) fn new() -> Budget {
+        Budget(MAX_INPUT)
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), String> {
+        self.0 = self.0.checked_sub(bytes).ok_or("it stands for more than 64 MiB")?;
+        Ok(())
+    }
+}
+
+/// `None` for what nobody tried to read.
+pub(super) fn write(content: &Content) -> Option<Value> {
+    Some(match content {
+        Content::NotRead => return None,
+        Content::Absent => Value::Null,
+        Content::Unreadable(why) => json!({ "unreadable": why }),
+        Content::Bytes(bytes) => bytes_value(bytes),
+    })
+}
+
+pub(super) fn read(value: &Value, budget: &mut Budget) -> Result<Content, String> {
+    Ok(match value {
+        Value::Null => Content::Absent,
+        Value::String(text) => {
+            budget.take(text.len())?;
+            Content::Bytes(text.clone().into_bytes())
+        }
+        Value::Array(lines) => Content::Bytes(read_lines(lines, budget)?),
+        Value::Object(map) => read_object(map, budget)?,
+        _ => return Err("expected null, a string, an array of lines or an object".to_owned()),
+    })
+}
+
+pub(super) fn write_directory(directory: &Directory) -> Option<Value> {
+    Some(match directory {
+        Directory::NotRead => return None,
+        Directory::Absent => Value::Null,
+        Directory::Unreadable(why) => json!({ "unreadable": why }),
+        Directory::Files(files) => {
+            let files: Map<String, Value> = files
+                .iter()
+                .filter_map(|(path, content)| Some((tail(path).to_owned(), write(content)?)))
+                .collect();
+            json!({ "files": files })
+        }
+    })
+}
+
+pub(super) fn read_directory(value: &Value, budget: &mut Budget) -> Result<Directory, String> {
+    let Value::Object(map) = value else {
+        return match value {
+            Value::Null => Ok(Directory::Absent),
+            _ => Err("expected null or an object".to_owned()),
+        };
+    };
+    match only(map) {
+        Some(("unreadable", Value::String(why))) => Ok(Directory::Unreadable(why.clone())),
+        Some(("files", Value::Object(files))) => {
+            let mut list = Vec::new();
+            for (path, value) in files {
+                let content = read(value, budget).map_err(|why| format!("{path:?}: {why}"))?;
+                list.push((path.clone(), content));
+            }
+            list.sort_by(|a, b| a.0.cmp(&b.0));
+            Ok(Directory::Files(list))
+        }
+        _ => Err("expected an object with \"files\" or \"unreadable\"".to_owned()),
+    }
+}
+
+/// The part of a path that tells files of a directory apart: `3/start`, `bios_date`.
+fn tail(path: &str) -> &str {
+    let Some((folder, _)) = path.rsplit_once('/') else { return path };
+    let number = folder.rsplit('/').next().unwrap_or(folder);
+    let numbered = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    let start = if numbered { folder.len() - number.len() } else { folder.len() + 1 };
+    &path[start..]
+}
+
+fn bytes_value(bytes: &[u8]) -> Value {
+    if bytes.len() > MANY_ZEROS && bytes.iter().all(|&b| b == 0) {
+        return json!({ "zeros": bytes.len() });
+    }
+    let plain = |c: char| !c.is_control() || c == '\n' || c == '\t' || c == '\u{1b}' || c == '\r';
+    let Some(text) = core::str::from_utf8(bytes).ok().filter(|t| t.chars().all(plain)) else {
+        return json!({ "base64": base64::encode(bytes) });
+    };
+    match text.strip_suffix('\n') {
+        Some(body) if body.contains('\n') => write_lines(body),
+        _ => Value::from(text),
+    }
+}
+
+/// One string a line; a number for that many lines that were left out.
+fn write_lines(body: &str) -> Value {
+    let mut items: Vec<Value> = Vec::new();
+    let mut left_out = 0u64;
+    for line in body.split('\n') {
+        if line == LEFT_OUT {
+            if left_out > 0 {
+                items.push(left_out.into());
+            }
+            left_out = 1;
+        } else if left_out > 0 && line.is_empty() {
+            left_out += 1;
+        } else {
+            if left_out > 0 {
+                items.push(left_out.into());
+                left_out = 0;
+            }
+            items.push(line.into());
+        }
+    }
+    if left_out > 0 {
+        items.push(left_out.into());
+    }
+    Value::Array(items)
+}
+
+fn read_lines(lines: &[Value], budget: &mut Budget) -> Result<Vec<u8>, String> {
+    let mut text = String::new();
+    for line in lines {
+        match line {
+            Value::String(line) if !line.contains('\n') => {
+                budget.take(line.len() + 1)?;
+                text.push_str(line);
+                text.push('\n');
+            }
+            Value::Number(_) => {
+                let count = line.as_u64().and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+                let count = count.ok_or("expected a number of lines")?;
+                budget.take(count.saturating_add(LEFT_OUT.len()))?;
+                text.push_str(LEFT_OUT);
+                text.push_str(&"\n".repeat(count));
+            }
+            _ => return Err("expected lines: strings without line feeds, or numbers".to_owned()),
+        }
+    }
+    Ok(text.into_bytes())
+}
+
+fn read_object(map: &Map<String, Value>, budget: &mut Budget) -> Result<Content, String> {
+    match only(map) {
+        Some(("unreadable", Value::String(why))) => Ok(Content::Unreadable(why.clone())),
+        Some(("base64", Value::String(text))) => {
+            budget.take(text.len())?;
+            base64::decode(text).map(Content::Bytes).ok_or_else(|| "expected base64".to_owned())
+        }
+        Some(("zeros", value)) => {
+            let count = value.as_u64().and_then(|n| usize::try_from(n).ok());
+            let count = count.ok_or("expected a number of bytes")?;
+            budget.take(count)?;
+            Ok(Content::Bytes(vec![0; count]))
+        }
+        _ => Err("expected one of \"unreadable\", \"base64\" and \"zeros\"".to_owned()),
+    }
+}
+
+fn only(map: &Map<String, Value>) -> Option<(&str, &Value)> {
+    let mut items = map.iter();
+    let (key, value) = items.next()?;
+    items.next().is_none().then_some((key.as_str(), value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn again(content: &Content) -> Content {
+        write(content).map_or(Content::NotRead, |value| {
+            read(&value, &mut Budget::new()).expect("what was written")
+        })
+    }
+
+    #[test]
+    fn every_content_comes_back_byte_for_byte() {
+        let mut contents: Vec<Content> = vec![
+            Content::NotRead,
+            Content::Absent,
+            Content::Unreadable("Permission denied (os error 13)".to_owned()),
+            Content::Bytes((0..=255).collect()),
+            Content::Bytes(vec![0; 70_000]),
+            Content::Bytes(vec![0; 3]),
+            Content::Bytes(b"\xff\xfe".to_vec()),
+        ];
+        // Every text of up to six of these: line feeds, the mark for lines left out, and a letter.
+        let mut texts = vec![String::new()];
+        for _ in 0..6 {
+            let longer = |t: &String| ["\n", "~", "a"].map(|c| format!("{t}{c}"));
+            texts.extend(texts.clone().iter().flat_map(longer));
+            texts.sort();
+            texts.dedup();
+        }
+        contents.extend(texts.into_iter().map(|t| Content::Bytes(t.into_bytes())));
+        assert!(contents.len() > 1000);
+        for content in contents {
+            assert_eq!(again(&content), content);
+        }
+    }
+
+    #[test]
+    fn a_few_bytes_cannot_stand_for_much_memory() {
+        let bombs = [
+            json!({ "zeros": u64::MAX }),
+            json!([u64::MAX]),
+            json!([60_000_000, 60_000_000]),
+            json!({ "zeros": MAX_INPUT + 1 }),
+        ];
+        for bomb in bombs {
+            assert!(read(&bomb, &mut Budget::new()).is_err(), "{bomb}");
+        }
+        let files: Map<String, Value> =
+            (0..100).map(|n| (n.to_string(), json!({ "zeros": MAX_INPUT / 50 }))).collect();
+        assert!(read_directory(&json!({ "files": files }), &mut Budget::new()).is_err());
+        for odd in [json!(true), json!({}), json!(["two\nlines"]), json!([0]), json!([1.5])] {
+            assert!(read(&odd, &mut Budget::new()).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn paths_keep_what_tells_them_apart() {
+        for (path, kept) in [
+            ("/sys/firmware/memmap/3/start", "3/start"),
+            ("3/start", "3/start"),
+            ("/sys/class/dmi/id/bios_date", "bios_date"),
+            ("bios_date", "bios_date"),
+            ("/sys/firmware/efi/runtime-map/12/type", "12/type"),
+        ] {
+            assert_eq!(tail(path), kept);
+        }
+    }
+}
