@@ -51,10 +51,10 @@ pub fn run(all: &[Cell], settings: &Settings, jobs: usize) -> Result<(usize, usi
             Err(error) => (false, error.clone()),
             Ok(summary) => {
                 compared.push((outcome.cell.clone(), path.clone()));
-                match compare::cell(&path, None) {
+                match compare::cell(&path, settings.guest_binary.as_deref(), None) {
                     Err(error) => (false, format!("{summary}; not compared: {error}")),
                     Ok(found) => {
-                        let asked = settings.guest_binary.is_none() || found.inside.is_some();
+                        let asked = settings.guest_binary.is_none() || found.not_asked().is_empty();
                         (asked && found.differences() == 0, report::sentence(summary, &found))
                     }
                 }

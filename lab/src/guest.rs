@@ -438,7 +438,12 @@ fn initramfs(cell: &Cell, settings: &Settings, kernel: &Path) -> Result<Vec<u8>,
 }
 
 /// What our own binary is asked in every guest that has it; `compare` reads the answers.
-const OWN_COMMANDS: &[(&str, &str)] = &[("tables", "identmap tables --live --json{kind}")];
+const OWN_COMMANDS: &[(&str, &str)] = &[
+    ("tables", "identmap tables --live --json{kind}"),
+    ("check", "identmap check --json{kind}"),
+    ("capture", "identmap capture -o /tmp/out/guest/capture.json"),
+    ("capture-full", "identmap capture --full -o /tmp/out/guest/capture-full.json"),
+];
 
 const INIT: &str = include_str!("../guest/init");
 

@@ -18,7 +18,7 @@ usage: identmap-lab list [--filter WORDS]
                         [--patience SECONDS] [--append WORDS] [--guest-bin FILE]
                         [--guest-run NAME=COMMAND]...
        identmap-lab ci [--jobs N] [--guest-bin FILE]
-       identmap-lab compare [--filter WORDS] [--markdown | --mutate NAME|all]
+       identmap-lab compare [--filter WORDS] [--guest-bin FILE] [--markdown | --mutate NAME|all]
 
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
                    name or parts of it joined by +, such as 6.1+kdump,7.x
@@ -28,7 +28,8 @@ usage: identmap-lab list [--filter WORDS]
   --loud           let the kernels print to console.log
   --patience SECONDS   bound for a guest to load its image, and again to jump (120)
   --append WORDS   more words for the first kernel's command line
-  --guest-bin FILE    a static binary, /bin/identmap in the guest
+  --guest-bin FILE    a static binary, /bin/identmap in the guest; what it said there is compared,
+                   and with what it says here of the guest's bundle
   --guest-run NAME=COMMAND   run it in the guest once the image is loaded; results/CELL/guest/NAME.out
   --markdown       docs/lab-tables.md on standard output
   --mutate NAME    make the model wrong, and count the cells that notice
@@ -203,7 +204,7 @@ fn compare(options: &Options) -> Result<ExitCode, Failure> {
         let unnoticed = table.iter().any(|row| row.noticed == 0);
         return Ok(if unnoticed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     }
-    let rows: Vec<Row> = compare::all(&found);
+    let rows: Vec<Row> = compare::all(&found, options.settings.guest_binary.as_deref());
     if options.markdown {
         print!("{}", report::markdown(&rows, &compare::mutations(&found, &Mutation::ALL), cache)?);
     } else {
