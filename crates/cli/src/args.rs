@@ -73,6 +73,14 @@ pub(crate) enum Command {
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
     /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
+    ///
+    /// FILE is an ELF core file (/proc/vmcore or a copy, QEMU's dump-guest-memory) or a raw image
+    /// of memory (with --base and --cr3), recognised by content. Without FILE, the tables of the
+    /// kexec image that is loaded now are read, which needs root, /proc/kallsyms, /proc/kcore and
+    /// /sys/kernel/btf/vmlinux; nothing is written or loaded.
+    ///
+    /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
+    /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
@@ -158,13 +166,6 @@ pub(crate) struct Diff {
     pub(crate) b: Option<String>,
 }
 
-/// FILE is an ELF core file (/proc/vmcore or a copy, QEMU's dump-guest-memory) or a raw image of
-/// memory (with --base and --cr3), recognised by content. Without FILE, the tables of the kexec image
-/// that is loaded now are read, which needs root, /proc/kallsyms, /proc/kcore and
-/// /sys/kernel/btf/vmlinux; nothing is written or loaded.
-///
-/// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read, 3 if
-/// not, 2 for input that cannot be used, or if no image is loaded.
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("from").args(["file", "live", "piece"]))]
 pub(crate) struct Tables {
