@@ -18,6 +18,7 @@ use crate::initramfs::Initramfs;
 use crate::kernel::SYMBOLS;
 use crate::option_rom;
 use crate::qmp::{self, Qmp};
+use crate::work_dir::WorkDir;
 
 /// Anything that ends a run.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -73,16 +74,16 @@ pub mod identity {
     /// Of the network card, which has no cable.
     pub const MAC: &str = "52:54:00:4b:1d:e7";
 
-    pub(super) const QEMU: &[&str] = &[
-        "-uuid",
-        UUID,
-        "-smbios",
-        "type=1,manufacturer=Lab,product=Guest,serial=SER-20260417-LAB",
-        "-smbios",
-        "type=3,manufacturer=Lab,serial=CHS-81725-LAB,asset=ASSET-90210-LAB",
-        "-device",
-        "virtio-net-pci,mac=52:54:00:4b:1d:e7,romfile=",
-    ];
+    /// The options that give a guest all but its name.
+    pub(super) fn options() -> Vec<String> {
+        let system = format!("type=1,manufacturer=Lab,product=Guest,serial={SERIAL}");
+        let chassis = format!("type=3,manufacturer=Lab,serial={CHASSIS_SERIAL},asset={ASSET}");
+        let network = format!("virtio-net-pci,mac={MAC},romfile=");
+        [("-uuid", UUID), ("-smbios", &system), ("-smbios", &chassis), ("-device", &network)]
+            .iter()
+            .flat_map(|(option, value)| [(*option).to_owned(), (*value).to_owned()])
+            .collect()
+    }
 }
 
 /// A guest with its image loaded, waiting.
@@ -225,32 +226,6 @@ impl Loaded {
 /// More than any guest's facts.
 const FACTS_MAX: usize = 64 << 20;
 
-/// A directory that goes away with its guest. Its path is short: a socket's may have 107 bytes.
-#[derive(Debug)]
-struct WorkDir(PathBuf);
-
-impl WorkDir {
-    fn new() -> io::Result<Self> {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("identmap-lab-{}-{count}", std::process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A running QEMU; it ends with this value.
 #[derive(Debug)]
 struct Qemu {
@@ -273,8 +248,13 @@ impl Qemu {
         work: WorkDir,
         console: &Path,
     ) -> Result<Self, Failure> {
+        // Should this process be killed, the guest goes with it, where util-linux is there to see to it.
         let mut command = Command::new("nice");
-        command.args(["-n", "10", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
+        command.args(["-n", "10"]);
+        if Path::new("/usr/bin/setpriv").exists() {
+            command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL"]);
+        }
+        command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
         let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
         let smm = if far { "on" } else { "off" };
@@ -284,9 +264,7 @@ impl Qemu {
         command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
         command.args(["-m", &format!("{MEMORY_MIB}M")]);
         firmware_arguments(cell.firmware, &work, &mut command)?;
-        for argument in identity::QEMU {
-            command.arg(argument);
-        }
+        command.args(identity::options());
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
         command.args(["-append", &command_line(cell, settings)]);
         for (name, target) in [
@@ -338,7 +316,8 @@ fn option_value(path: &Path) -> String {
 }
 
 fn command_line(cell: &Cell, settings: &Settings) -> String {
-    let mut words = vec!["console=ttyS0", "panic=-1"];
+    // The timer is tested against the clock, which a busy host does not keep.
+    let mut words = vec!["console=ttyS0", "panic=-1", "no_timer_check"];
     words.push(match cell.load {
         Load::Syscall => "lab.load=c",
         Load::File => "lab.load=s",
@@ -436,24 +415,36 @@ fn initramfs(cell: &Cell, settings: &Settings, kernel: &Path) -> Result<Vec<u8>,
     if let Some(path) = &settings.guest_binary {
         archive.file("bin/identmap", &read(path)?);
     }
-    let mut lines = String::new();
+    let mut commands = Vec::new();
     if settings.guest_binary.is_some() {
         let kind = if cell.load == Load::Crash { " --panic" } else { "" };
-        for (name, line) in OWN_COMMANDS {
-            lines += &format!("{name} {}\n", line.replace("{kind}", kind));
-        }
+        commands.extend(OWN_COMMANDS.iter().map(|(name, line)| {
+            format!(
+                "{name} {line}
+"
+            )
+            .replace("{kind}", kind)
+        }));
     }
-    for (name, line) in &settings.guest_commands {
-        lines += &format!("{name} {line}\n");
-    }
-    if !lines.is_empty() {
-        archive.file("commands", lines.as_bytes());
+    commands.extend(settings.guest_commands.iter().map(|(name, line)| {
+        format!(
+            "{name} {line}
+"
+        )
+    }));
+    if !commands.is_empty() {
+        archive.file("commands", commands.concat().as_bytes());
     }
     Ok(archive.finish())
 }
 
 /// What our own binary is asked in every guest that has it; `compare` reads the answers.
-const OWN_COMMANDS: &[(&str, &str)] = &[("tables", "identmap tables --live --json{kind}")];
+const OWN_COMMANDS: &[(&str, &str)] = &[
+    ("tables", "identmap tables --live --json{kind}"),
+    ("check", "identmap check --json{kind}"),
+    ("capture", "identmap capture -o /tmp/out/guest/capture.json"),
+    ("capture-full", "identmap capture --full -o /tmp/out/guest/capture-full.json"),
+];
 
 const INIT: &str = include_str!("../guest/init");
 
@@ -541,4 +532,14 @@ fn unpack(archive: &[u8], into: &Path) -> Result<(), Failure> {
         return Err(format!("tar: {status}").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_has_the_name_that_is_looked_for() {
+        assert!(INIT.contains(&format!("\nhostname {}\n", identity::HOST_NAME)));
+    }
 }

@@ -5,6 +5,7 @@
 //! [`tables`] the image's tables; [`facts`] reads saved results. `README.md` has the commands.
 
 pub mod cells;
+pub mod ci;
 pub mod compare;
 pub mod core_file;
 pub mod efivars;
@@ -18,5 +19,6 @@ pub mod progress;
 pub mod qmp;
 pub mod results;
 pub mod tables;
+pub mod work_dir;
 
 pub use identmap_linux::btf;

@@ -166,10 +166,10 @@ fn driver() -> Vec<u8> {
     image.extend(0x40_u32.to_le_bytes());
     image.extend(b"PE\0\0");
     let halves = |image: &mut Vec<u8>, values: &[u16]| {
-        values.iter().for_each(|value| image.extend(value.to_le_bytes()));
+        image.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     };
     let words = |image: &mut Vec<u8>, values: &[u32]| {
-        values.iter().for_each(|value| image.extend(value.to_le_bytes()));
+        image.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     };
     halves(&mut image, &[X86_64, 1]);
     words(&mut image, &[0, 0, 0]);

@@ -27,6 +27,7 @@ use crate::guest::{self, Failure, Registers, Second, Settings};
 use crate::kernel::{self, Kernel, LoadedImage, Slot, Symbols};
 use crate::progress::Board;
 use crate::tables::{self, Tables};
+use crate::work_dir;
 
 /// A cell's line in the final table.
 #[derive(Clone, Debug)]
@@ -42,6 +43,7 @@ pub struct Outcome {
 /// Runs cells, `jobs` at once, and shows how they get on; what they came to, by name.
 #[must_use]
 pub fn run_all(cells: &[Cell], settings: &Settings, keep_dump: bool, jobs: usize) -> Vec<Outcome> {
+    work_dir::remove_stale();
     let queue: Mutex<VecDeque<Cell>> = Mutex::new(cells.iter().copied().collect());
     let board = Board::new(cells.len());
     std::thread::scope(|scope| {

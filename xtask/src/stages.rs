@@ -132,7 +132,7 @@ fn oracle() -> Result<(), String> {
 }
 
 fn lab() -> Result<(), String> {
-    run(&mut script("lab/run.sh"))
+    run(script("lab/run.sh").arg("ci"))
 }
 
 fn script(path: &str) -> Command {

@@ -131,3 +131,43 @@ fn real_leaves(tree: &Tree) -> BTreeMap<u64, Leaf> {
         .map(|(place, &bits)| (place.linear, (place.level.0, bits)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cmp::Reverse;
+
+    fn tree() -> Tree {
+        let mut tree = Tree { tables: 6, ..Tree::default() };
+        let at = |linear, level| Place { linear, level: Reverse(level) };
+        tree.lower.insert(at(0, Level::Pml4), 0x63);
+        tree.lower.insert(at(0, Level::Pdpt), 0x63);
+        tree.lower.insert(at(0x4000_0000, Level::Pdpt), 0x4000_01e3);
+        tree.lower.insert(at(0, Level::Pd), 0x1e3);
+        tree.lower.insert(at(0x20_0000, Level::Pd), 0x20_01e3);
+        tree.upper.insert(at(0xffff_8100_0000, Level::Pt), 0x5163);
+        tree
+    }
+
+    fn runs(flags: &str, count: u64) -> Vec<Run> {
+        let text = format!(
+            r#"[
+                {{"start":"0x0","end":"0x3fffff","phys":"0x0","identity":true,"page":"2M",
+                  "count":{count},"flags":"{flags}","rights":"rwxs"}},
+                {{"start":"0x40000000","phys":"0x40000000","page":"1G","count":1,"flags":"0x1e3"}},
+                {{"start":"0xffffffff81000000","phys":"0x5000","page":"4K","count":1,"flags":"0x163"}}
+            ]"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn runs_are_the_leaves_they_stand_for() {
+        let levels = Levels::Four;
+        assert_eq!(said_leaves(&runs("0x1e3", 2), levels).unwrap(), real_leaves(&tree()));
+        for wrong in [runs("0xe3", 2), runs("0x1e3", 1), runs("0x1e3", 3)] {
+            assert_ne!(said_leaves(&wrong, levels).unwrap(), real_leaves(&tree()));
+        }
+        assert!(said_leaves(&runs("0x1e3", u64::MAX), levels).is_err());
+    }
+}

@@ -1,5 +1,6 @@
 //! The model of a guest's tables against the tables taken from its memory, entry for entry.
 
+pub mod bundle;
 pub mod inside;
 pub mod model;
 pub mod mutate;
@@ -34,6 +35,8 @@ pub struct Comparison {
     pub wrong_facts: Vec<String>,
     /// What `identmap tables --live` said inside the guest that is wrong; `None`: it was not run.
     pub inside: Option<Vec<String>>,
+    /// The bundle that was made inside the guest, if one was.
+    pub bundle: Option<bundle::Looked>,
 }
 
 impl Comparison {
@@ -44,7 +47,25 @@ impl Comparison {
             + self.transition.len()
             + usize::from(self.tables.0 != self.tables.1)
             + self.wrong_facts.len()
-            + self.inside.as_ref().map_or(0, Vec::len)
+            + self.said_wrong()
+    }
+
+    /// How much of what our binary said inside the guest is wrong, on its tables and in its bundle.
+    #[must_use]
+    pub fn said_wrong(&self) -> usize {
+        self.inside.as_ref().map_or(0, Vec::len)
+            + self.bundle.as_ref().map_or(0, |bundle| bundle.wrong.len())
+    }
+
+    /// What our binary was not asked inside the guest; empty if everything.
+    #[must_use]
+    pub fn not_asked(&self) -> &'static str {
+        match (&self.inside, &self.bundle) {
+            (None, _) => "; nothing was asked inside",
+            (_, None) => "; no bundle was made inside",
+            (_, Some(bundle)) if bundle.answer.is_none() => "; the bundle was not checked",
+            _ => "",
+        }
     }
 
     /// What differs, a line each; at most `most` entries of each kind.
@@ -52,6 +73,7 @@ impl Comparison {
     pub fn lines(&self, most: usize) -> Vec<String> {
         let mut lines = self.wrong_facts.clone();
         lines.extend(self.inside.iter().flatten().cloned());
+        lines.extend(self.bundle.iter().flat_map(|bundle| bundle.wrong.iter().cloned()));
         let (real, model) = self.tables;
         if real != model {
             lines.push(format!("tables: guest {real}, model {model}"));
@@ -68,11 +90,15 @@ impl Comparison {
     }
 }
 
-/// Compares a cell's results.
+/// Compares a cell's results; with our `binary`, what that says of the guest's bundle on this machine too.
 ///
 /// # Errors
 /// In words: results that cannot be read, or a guest that cannot be modelled.
-pub fn cell(results: &Path, mutation: Option<Mutation>) -> Result<Comparison, Failure> {
+pub fn cell(
+    results: &Path,
+    binary: Option<&Path>,
+    mutation: Option<Mutation>,
+) -> Result<Comparison, Failure> {
     let (facts, memory) = Facts::load(results)?;
     let levels = facts.paging_levels();
     let real = tree::read(&memory, facts.root.0, levels)?;
@@ -84,6 +110,7 @@ pub fn cell(results: &Path, mutation: Option<Mutation>) -> Result<Comparison, Fa
         tables: (real.tables, model.identity.tables + model.transition_tables),
         wrong_facts: model.wrong_facts(&facts),
         inside: inside::tables(results, &facts, &real)?,
+        bundle: bundle::look(results, binary)?,
         facts,
         model,
     })
@@ -109,10 +136,12 @@ pub fn cells(cache: &Path) -> std::io::Result<Vec<(String, PathBuf)>> {
 
 /// Compares each.
 #[must_use]
-pub fn all(cells: &[(String, PathBuf)]) -> Vec<report::Row> {
+pub fn all(cells: &[(String, PathBuf)], binary: Option<&Path>) -> Vec<report::Row> {
     cells
         .iter()
-        .map(|(name, path)| (name.clone(), cell(path, None).map_err(|error| error.to_string())))
+        .map(|(name, path)| {
+            (name.clone(), cell(path, binary, None).map_err(|error| error.to_string()))
+        })
         .collect()
 }
 
@@ -131,7 +160,8 @@ pub struct Noticed {
 #[must_use]
 pub fn mutations(cells: &[(String, PathBuf)], mutations: &[Mutation]) -> Vec<Noticed> {
     let differs = |path: &Path, mutation| {
-        cell(path, Some(mutation)).is_ok_and(|comparison| comparison.differences() != 0)
+        let compared = cell(path, None, Some(mutation));
+        compared.is_ok_and(|compared| compared.differences() != compared.said_wrong())
     };
     mutations
         .iter()

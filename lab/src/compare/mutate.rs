@@ -122,12 +122,6 @@ impl Mutation {
         }
     }
 
-    /// Whether no cell can notice it as the matrix is: see `lab/README.md`.
-    #[must_use]
-    pub const fn needs_more(self) -> bool {
-        false
-    }
-
     pub(super) fn of_traits(self, traits: &mut Traits, gbpages: &mut bool) {
         match self {
             Self::Policy => {

@@ -28,7 +28,7 @@ pub fn lines(row: &Row) -> String {
                 found.model.traits.policy,
                 found.tables.0,
                 found.entries,
-                if found.inside.is_some() { "" } else { ", tables --live not run" },
+                found.not_asked(),
             );
             for line in found.lines(5) {
                 let _ = writeln!(text, "    {line}");
@@ -36,6 +36,18 @@ pub fn lines(row: &Row) -> String {
             text
         }
     }
+}
+
+/// What came of a cell and its comparison, in one line if all is well.
+#[must_use]
+pub fn sentence(summary: &str, found: &Comparison) -> String {
+    let (differences, entries) = (found.differences(), found.entries);
+    let mut text =
+        format!("{summary}; {differences} differences in {entries} entries{}", found.not_asked());
+    for line in found.lines(3) {
+        let _ = write!(text, "\n    {line}");
+    }
+    text
 }
 
 /// How many comparisons are as they should be, and how many are not.
@@ -71,16 +83,20 @@ pub fn markdown(rows: &[Row], mutations: &[Noticed], cache: &Path) -> Result<Str
         };
         let Leaves { small, middle, large } = found.facts.leaves;
         let seconds = found.facts.seconds;
-        let inside = found.inside.as_ref().map_or("-".to_owned(), |wrong| wrong.len().to_string());
+        let said = found.said_wrong();
+        let inside = if found.not_asked().is_empty() { said.to_string() } else { "-".to_owned() };
+        let bundle = found.bundle.as_ref();
+        let size = bundle.map_or("-".to_owned(), |bundle| bundle.bytes.to_string());
+        let answer = bundle.and_then(|bundle| bundle.answer.as_deref()).unwrap_or("-");
         let _ = writeln!(
             text,
-            "| `{name}` | {} | {} | {} | {} | {large} | {middle} | {small} | {} | {} | {inside} | {:.1} | {:.1} |",
+            "| `{name}` | {} | {} | {} | {} | {large} | {middle} | {small} | {} | {} | {inside} | {size} | {answer} | {:.1} | {:.1} |",
             version(&found.facts),
             found.model.traits.policy,
             found.model.list.requests.len(),
             found.tables.0,
             found.entries,
-            found.differences() - found.inside.as_ref().map_or(0, Vec::len),
+            found.differences() - found.said_wrong(),
             seconds.loaded + seconds.dumped,
             seconds.second,
         );
@@ -132,7 +148,7 @@ Debian's kernels, booted under QEMU, each with an image loaded by stock kexec-to
 out of the guest's memory from outside, and compared with what identmap says they are: every present entry, with all its
 bits but the address of the next table, and the number of tables. Made by
 
-    lab/fetch.sh && cargo run -p identmap-lab -- run && cargo run -p identmap-lab -- compare --markdown > docs/lab-tables.md
+    lab/run.sh && lab/run.sh compare --markdown > docs/lab-tables.md
 
 What the model is given: the guest's own files under /proc and /sys (version, memory map, EFI addresses, 1G pages in use,
 levels), as `identmap check` reads them; and from the loaded image its segments, as `identmap tables --live` reads them. For
@@ -145,13 +161,16 @@ With
 
 const TABLE_HEAD: &str = "
 The names of cells are explained in lab/README.md. `4K` is the transition page. `entries` counts all that were compared.
-`inside`: differences between what `identmap tables --live` said in the guest (root, levels, tables, segments, every leaf) and
-what was found from outside.
+`inside` counts what our own binary, run in the guest, said wrong: of `tables --live` the root, levels, number of tables,
+segments and every leaf, against what was found from outside; of `capture`, its size (less than 200,000 bytes; `bundle` has
+it), what identifies the guest (host name, serial numbers, asset tag, UUID, MAC: searched as text and in blobs, and found by
+the same search in a bundle made with `--full`), and `check --json` of the bundle on another machine against `check --json`
+in the guest, all of it but `source`. `check` is that answer.
 Seconds are wall-clock under emulation, without KVM: to the loaded image and its tables, and from the jump to the second
 kernel's first process.
 
-| cell | kernel | policy | requests | tables | 1G | 2M | 4K | entries | differences | inside | s to the tables | s to the second kernel |
-|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|
+| cell | kernel | policy | requests | tables | 1G | 2M | 4K | entries | differences | inside | bundle | check | s to the tables | s to the second kernel |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|
 ";
 
 const MUTATIONS_HEAD: &str = "
