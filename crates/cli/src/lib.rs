@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod disk;
+mod image;
 mod live;
 mod loaded;
 mod output;

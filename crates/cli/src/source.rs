@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use identmap_linux::{Consumer, KernelVersion, Producer};
+use identmap_machine::bundle::Bundle;
 use identmap_machine::parse::{self, MAX_INPUT};
 use identmap_machine::{ConfigTable, Machine, Uv, sample, samples};
 
@@ -14,17 +15,30 @@ use crate::output::Failure;
 
 /// Reads a machine, and adds what the command line knows better.
 pub(crate) fn machine(source: &str, facts: &Facts) -> Result<Machine, Failure> {
-    let mut machine = read(source)?;
-    apply(&mut machine, facts)?;
-    Ok(machine)
+    machine_and_bundle(source, facts).map(|(machine, _)| machine)
 }
 
-fn read(source: &str) -> Result<Machine, Failure> {
+/// The same, with the bundle that it was read from, if it was one.
+pub(crate) fn machine_and_bundle(
+    source: &str,
+    facts: &Facts,
+) -> Result<(Machine, Option<Bundle>), Failure> {
+    let (mut machine, bundle) = read(source)?;
+    apply(&mut machine, facts)?;
+    Ok((machine, bundle))
+}
+
+fn read(source: &str) -> Result<(Machine, Option<Bundle>), Failure> {
     if source == "live" {
-        return Ok(live::machine());
+        return Ok((live::machine(), None));
     }
     let (name, bytes) = content(source)?;
-    parse::machine(&name, &bytes).map_err(Failure::new)
+    if !Bundle::is_in(&bytes) {
+        return Ok((parse::machine(&name, &bytes).map_err(Failure::new)?, None));
+    }
+    let bundle = Bundle::read(&name, &bytes).map_err(Failure::new)?;
+    let machine = bundle.machine(&name).map_err(Failure::new)?;
+    Ok((machine, Some(bundle)))
 }
 
 /// The name and the content of a SOURCE that is not `live`.

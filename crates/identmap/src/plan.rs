@@ -71,6 +71,12 @@ pub struct TableCount {
 }
 
 impl TableCount {
+    /// A count given level by level, from page tables up.
+    #[must_use]
+    pub const fn from_levels(by_level: [u64; 5]) -> TableCount {
+        TableCount { by_level }
+    }
+
     /// Tables of one level.
     #[must_use]
     pub const fn of(&self, level: Level) -> u64 {

@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use identmap::PhysAddr;
-use identmap_machine::bundle::{Blob, BlobKind, Bundle, Extra, Facts, Image, LeafRun, Tables};
+use identmap::{PhysAddr, PhysRange};
+use identmap_machine::bundle::{
+    Blob, BlobKind, Bundle, Extra, Facts, Image, LeafRun, ReadTables, Tables, TablesState,
+};
 use identmap_machine::live::{Content, CpuidLeaf, Directory, Inputs};
 use identmap_machine::samples;
 use serde_json::{Map, Value};
@@ -177,18 +179,28 @@ fn everything() -> Bundle {
         BlobKind::SetupDataHeader,
         BlobKind::PageTable,
     ];
-    let run = |page| LeafRun { virt: 0, phys: PhysAddr::ZERO, page, count: 1, flags: 0x63 };
-    let tables = |image, levels| Tables {
-        image,
-        root: PhysAddr::ZERO,
-        levels,
-        leaves: [1 << 12, 1 << 21, 1 << 30].map(run).to_vec(),
+    let rights = [true, false, true];
+    let run = |page| LeafRun { virt: 0, phys: PhysAddr::ZERO, page, count: 1, flags: 0x63, rights };
+    let tables = |image, levels| {
+        let state = TablesState::Read(ReadTables {
+            root: PhysAddr::ZERO,
+            levels,
+            maxphyaddr: 46,
+            pdpe1gb: true,
+            encryption_mask: 0,
+            counts: [1, 2, 3, 4, 0],
+            segments: vec![PhysRange::new(0x1000, 0x2000).expect("a range")],
+            leaves: [1 << 12, 1 << 21, 1 << 30].map(run).to_vec(),
+        });
+        Tables { image, state }
     };
+    let not_read = TablesState::NotRead("no image is loaded".to_owned());
+    let not_read = Tables { image: Image::Crash, state: not_read };
     Bundle {
         extra,
         left_out: vec!["something".to_owned()],
         memory: kinds.map(|kind| Blob { kind, start: PhysAddr::ZERO, bytes: vec![0] }).to_vec(),
-        tables: vec![tables(Image::Kexec, 4), tables(Image::Crash, 5)],
+        tables: vec![tables(Image::Kexec, 4), tables(Image::Crash, 5), not_read],
         ..Bundle::new(Facts::Live(Box::new(inputs)))
     }
 }
@@ -228,6 +240,7 @@ fn the_schema_names_every_field_and_no_other() {
         (&schema["$defs"]["cpuid"], &full["cpuid"][0]),
         (&schema["$defs"]["memory"], &full["memory"][0]),
         (&schema["$defs"]["tables"], &full["tables"][0]),
+        (&schema["$defs"]["tables_not_read"], &full["tables"][2]),
         (&schema["$defs"]["leaves"], &full["tables"][0]["leaves"][0]),
     ] {
         assert_eq!(names(&described["properties"]), names(written));

@@ -5,13 +5,17 @@ use std::path::Path;
 
 use identmap_audit::{ImageTables, Question, check};
 use identmap_linux::{Consumer, Kind};
+use identmap_machine::Segment;
 use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::redact::{Names, redact};
 use identmap_report::{CaptureReport, CheckReport};
 
 use crate::args::{Capture, Output};
 use crate::output::{self, Failure, Status};
-use crate::{live, source};
+use crate::{image, live, source};
+
+/// Whose tables a bundle keeps.
+const KINDS: [Kind; 2] = [Kind::Kexec, Kind::Kdump];
 
 /// The owner alone may read a bundle, until he decides otherwise.
 const MODE: u32 = 0o600;
@@ -54,7 +58,9 @@ fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
         let inputs = live::inputs();
         let names = live::names(&inputs);
         let extra = live::extra(&inputs);
-        let bundle = Bundle { extra, ..Bundle::new(Facts::Live(Box::new(inputs))) };
+        let mut bundle = Bundle { extra, ..Bundle::new(Facts::Live(Box::new(inputs))) };
+        let machine = bundle.machine(source).map_err(Failure::new)?;
+        bundle.tables = KINDS.map(|kind| image::packed(kind, image::live(&machine, kind))).to_vec();
         return Ok((source.to_owned(), bundle, names));
     }
     let (name, bytes) = source::content(source)?;
@@ -73,10 +79,17 @@ fn changes_the_answer(name: &str, raw: &Bundle, written: &str) -> Result<bool, F
 }
 
 fn answer(name: &str, bundle: &Bundle) -> Result<serde_json::Value, Failure> {
-    let machine = bundle.machine(name).map_err(Failure::new)?;
+    let mut machine = bundle.machine(name).map_err(Failure::new)?;
     let producer = source::producer(&machine);
     let consumer = Consumer::default();
-    let tables = ImageTables::NotRead("not compared".to_owned());
+    let image = image::bundled(&bundle.tables, Kind::Kexec);
+    let tables = match &image {
+        Ok(image) => {
+            machine.segments = image.segments.iter().map(|&range| Segment { range }).collect();
+            ImageTables::Read(&image.tables)
+        }
+        Err(why) => ImageTables::NotRead(why.clone()),
+    };
     let question = Question { machine: &machine, producer, consumer, kind: Kind::Kexec, tables };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);

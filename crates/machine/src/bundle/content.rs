@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::base64;
+use super::json as form;
 use crate::live::{Content, Directory};
 use crate::parse::{LEFT_OUT, MAX_INPUT};
 
@@ -117,7 +117,7 @@ fn bytes_value(bytes: &[u8]) -> Value {
     }
     let plain = |c: char| !c.is_control() || c == '\n' || c == '\t' || c == '\u{1b}' || c == '\r';
     let Some(text) = core::str::from_utf8(bytes).ok().filter(|t| t.chars().all(plain)) else {
-        return json!({ "base64": base64::encode(bytes) });
+        return json!({ "base64": form::base64(bytes) });
     };
     match text.strip_suffix('\n') {
         Some(body) if body.contains('\n') => write_lines(body),
@@ -178,7 +178,7 @@ fn read_object(map: &Map<String, Value>, budget: &mut Budget) -> Result<Content,
         Some(("unreadable", Value::String(why))) => Ok(Content::Unreadable(why.clone())),
         Some(("base64", Value::String(text))) => {
             budget.take(text.len())?;
-            base64::decode(text).map(Content::Bytes).ok_or_else(|| "expected base64".to_owned())
+            form::from_base64(text).map(Content::Bytes).ok_or_else(|| "expected base64".to_owned())
         }
         Some(("zeros", value)) => {
             let count = value.as_u64().and_then(|n| usize::try_from(n).ok());

@@ -1,12 +1,13 @@
 //! Names and places of the facts in the file: schema 1, described in `docs/bundle.schema.json`.
 
-use identmap::PhysAddr;
+use identmap::{PhysAddr, PhysRange};
 use serde_json::{Map, Value, json};
 
 use super::content::{self, Budget};
+use super::json as form;
 use super::{
-    Blob, BlobKind, Bundle, Extra, Facts, Image, LeafRun, Part, PartState, SCHEMA, Tables, VERSION,
-    base64,
+    Blob, BlobKind, Bundle, Extra, Facts, Image, LeafRun, Part, PartState, ReadTables, SCHEMA,
+    Tables, TablesState, VERSION,
 };
 use crate::live::{Content, CpuidLeaf, Directory, Inputs};
 
@@ -129,10 +130,16 @@ pub(super) fn parts(bundle: &Bundle) -> Vec<Part> {
     for tables in &bundle.tables {
         let image =
             IMAGES.iter().find(|(_, image)| *image == tables.image).map_or("", |(name, _)| name);
-        parts.push(held(
-            &format!("tables of the {image} image"),
-            size_of_val(tables.leaves.as_slice()),
-        ));
+        let what = format!("tables of the {image} image");
+        match &tables.state {
+            TablesState::Read(read) => {
+                parts.push(held(&what, size_of_val(read.leaves.as_slice())));
+            }
+            TablesState::NotRead(why) => {
+                let state = PartState::Unreadable { why: why.clone() };
+                parts.push(Part { name: what, state });
+            }
+        }
     }
     parts
 }
@@ -171,7 +178,7 @@ fn write_blob(blob: &Blob) -> Value {
     json!({
         "what": kind,
         "start": hex(blob.start.get()),
-        "base64": base64::encode(&blob.bytes),
+        "base64": form::base64(&blob.bytes),
     })
 }
 
@@ -191,9 +198,18 @@ const PAGES: [(&str, u64); 3] = [("4K", 1 << 12), ("2M", 1 << 21), ("1G", 1 << 3
 fn write_tables(tables: &Tables) -> Value {
     let image =
         IMAGES.iter().find(|(_, image)| *image == tables.image).map_or("", |(name, _)| name);
-    let leaves: Vec<Value> = tables.leaves.iter().map(write_leaves).collect();
+    let read = match &tables.state {
+        TablesState::NotRead(why) => return json!({ "image": image, "not_read": why }),
+        TablesState::Read(read) => read,
+    };
+    let leaves: Vec<Value> = read.leaves.iter().map(write_leaves).collect();
+    let segment = |range: &PhysRange| json!([hex(range.start().get()), hex(range.last().get())]);
+    let segments: Vec<Value> = read.segments.iter().map(segment).collect();
     json!({
-        "image": image, "root": hex(tables.root.get()), "levels": tables.levels, "leaves": leaves,
+        "image": image, "root": hex(read.root.get()), "levels": read.levels,
+        "maxphyaddr": read.maxphyaddr, "pdpe1gb": read.pdpe1gb,
+        "encryption_mask": hex(read.encryption_mask), "counts": read.counts,
+        "segments": segments, "leaves": leaves,
     })
 }
 
@@ -201,7 +217,7 @@ fn write_leaves(run: &LeafRun) -> Value {
     let page = PAGES.iter().find(|(_, size)| *size == run.page).map_or("", |(name, _)| name);
     json!({
         "virt": hex(run.virt), "phys": hex(run.phys.get()), "page": page,
-        "count": run.count, "flags": hex(run.flags),
+        "count": run.count, "flags": hex(run.flags), "rights": run.rights,
     })
 }
 
@@ -283,7 +299,7 @@ fn read_blob(value: &Value) -> Result<Blob, String> {
     let mut fields = Fields::of_value(value, "memory")?;
     let kind = named(fields.take("what")?, "what", &BLOBS)?;
     let start = address(fields.take("start")?, "start")?;
-    let bytes = base64::decode(&text(fields.take("base64")?, "base64")?);
+    let bytes = form::from_base64(&text(fields.take("base64")?, "base64")?);
     fields.end()?;
     let blob = Blob { kind, start, bytes: bytes.ok_or("memory: expected base64")? };
     blob.range().map_err(|error| format!("memory: {error}"))?;
@@ -293,15 +309,49 @@ fn read_blob(value: &Value) -> Result<Blob, String> {
 fn read_tables(value: &Value) -> Result<Tables, String> {
     let mut fields = Fields::of_value(value, "tables")?;
     let image = named(fields.take("image")?, "image", &IMAGES)?;
+    if let Some(why) = fields.optional("not_read") {
+        let why = text(why, "not_read")?;
+        fields.end()?;
+        return Ok(Tables { image, state: TablesState::NotRead(why) });
+    }
     let root = address(fields.take("root")?, "root")?;
     let levels = match fields.take("levels")?.as_u64() {
         Some(4) => 4,
         Some(5) => 5,
         _ => return Err("levels: expected 4 or 5".to_owned()),
     };
+    let maxphyaddr = fields.take("maxphyaddr")?.as_u64().filter(|bits| (32..=52).contains(bits));
+    let maxphyaddr = maxphyaddr.and_then(|bits| u8::try_from(bits).ok());
+    let maxphyaddr = maxphyaddr.ok_or("maxphyaddr: expected 32 to 52")?;
+    let pdpe1gb = fields.take("pdpe1gb")?.as_bool().ok_or("pdpe1gb: expected true or false")?;
+    let encryption_mask = number(fields.take("encryption_mask")?, "encryption_mask")?;
+    let counts = list(fields.take("counts")?, "counts", |value| {
+        value.as_u64().ok_or_else(|| "counts: expected numbers".to_owned())
+    })?;
+    let counts = counts.try_into().map_err(|_| "counts: expected five")?;
+    let segments = list(fields.take("segments")?, "segments", read_segment)?;
     let leaves = list(fields.take("leaves")?, "leaves", read_leaves)?;
     fields.end()?;
-    Ok(Tables { image, root, levels, leaves })
+    let read =
+        ReadTables { root, levels, maxphyaddr, pdpe1gb, encryption_mask, counts, segments, leaves };
+    Ok(Tables { image, state: TablesState::Read(read) })
+}
+
+fn read_segment(value: &Value) -> Result<PhysRange, String> {
+    let ends = list(value, "segments", |end| number(end, "segments"))?;
+    match ends[..] {
+        [start, last] => {
+            PhysRange::from_inclusive(start, last).map_err(|e| format!("segments: {e}"))
+        }
+        _ => Err("segments: expected a first and a last byte".to_owned()),
+    }
+}
+
+fn read_rights(value: &Value) -> Result<[bool; 3], String> {
+    let rights = list(value, "rights", |right| {
+        right.as_bool().ok_or_else(|| "rights: expected true or false".to_owned())
+    })?;
+    rights.try_into().map_err(|_| "rights: expected three".to_owned())
 }
 
 fn read_leaves(value: &Value) -> Result<LeafRun, String> {
@@ -312,6 +362,7 @@ fn read_leaves(value: &Value) -> Result<LeafRun, String> {
         page: named(fields.take("page")?, "page", &PAGES)?,
         count: fields.take("count")?.as_u64().ok_or("count: expected a number")?,
         flags: number(fields.take("flags")?, "flags")?,
+        rights: read_rights(fields.take("rights")?)?,
     };
     fields.end()?;
     let bytes = run.count.checked_mul(run.page).filter(|len| *len > 0);

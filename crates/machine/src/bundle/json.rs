@@ -2,10 +2,11 @@
 
 use std::fmt::Write;
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
 
 use super::content::is_number;
-use super::sha256;
 
 /// The key of the checksum.
 pub(super) const INTEGRITY: &str = "integrity";
@@ -25,7 +26,21 @@ pub(super) fn integrity(content: &Map<String, Value>) -> String {
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect();
     compact(&Value::Object(rest), &mut text);
-    format!("{ALGORITHM}{}", sha256::hex(text.as_bytes()))
+    let mut checksum = ALGORITHM.to_owned();
+    for byte in Sha256::digest(text.as_bytes()) {
+        let _ = write!(checksum, "{byte:02x}");
+    }
+    checksum
+}
+
+/// Base64 (RFC 4648, section 4) with padding.
+pub(super) fn base64(bytes: &[u8]) -> String {
+    BASE64_STANDARD.encode(bytes)
+}
+
+/// `None` if it is not what [`base64`] writes: one text for each byte string.
+pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(text).ok()
 }
 
 /// The file: `schema` first, the checksum last.

@@ -3,11 +3,9 @@
 //! It holds the answers themselves ([`Inputs`], or a text), not what was made of them: a reader puts
 //! them together with the same code, and a later version may understand more of them.
 
-mod base64;
 mod content;
 mod file;
 mod json;
-mod sha256;
 
 use core::fmt;
 
@@ -114,15 +112,41 @@ pub enum Image {
     Crash,
 }
 
-/// The page tables of a loaded image, decoded.
+/// The page tables of a loaded image, or why there are none.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tables {
     /// The image.
     pub image: Image,
+    /// What became of them.
+    pub state: TablesState,
+}
+
+/// What became of an image's tables.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TablesState {
+    /// They were not read, for this reason.
+    NotRead(String),
+    /// They were read, all of them.
+    Read(ReadTables),
+}
+
+/// Page tables, decoded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReadTables {
     /// The top table (`image->arch.pgd`).
     pub root: PhysAddr,
     /// Paging levels: 4 or 5.
     pub levels: u8,
+    /// Bits of a physical address that entries were taken to have.
+    pub maxphyaddr: u8,
+    /// 1 GiB leaves were taken to exist.
+    pub pdpe1gb: bool,
+    /// The encryption bit, as a mask; 0 for none.
+    pub encryption_mask: u64,
+    /// Tables read, from page tables up to the root's level.
+    pub counts: [u64; 5],
+    /// Destination ranges of the image, in the kernel's order.
+    pub segments: Vec<PhysRange>,
     /// Runs of equal neighbouring leaves, by address.
     pub leaves: Vec<LeafRun>,
 }
@@ -140,6 +164,8 @@ pub struct LeafRun {
     pub count: u64,
     /// The bits of the entry that are no address.
     pub flags: u64,
+    /// Write, user and execute are allowed by every entry on the way.
+    pub rights: [bool; 3],
 }
 
 impl Bundle {

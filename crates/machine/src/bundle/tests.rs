@@ -46,12 +46,32 @@ fn small() -> Bundle {
             start: at(0x7f5e_e018),
             bytes: vec![1, 2],
         }],
-        tables: vec![Tables {
-            image: Image::Kexec,
-            root: at(0x1_0000_0000),
-            levels: 4,
-            leaves: vec![LeafRun { virt: 0, phys: at(0), page: 1 << 21, count: 512, flags: 0x1e3 }],
-        }],
+        tables: vec![
+            Tables {
+                image: Image::Kexec,
+                state: TablesState::Read(ReadTables {
+                    root: at(0x1_0000_0000),
+                    levels: 4,
+                    maxphyaddr: 48,
+                    pdpe1gb: true,
+                    encryption_mask: 0,
+                    counts: [0, 1, 1, 1, 0],
+                    segments: vec![PhysRange::new(0x10_0000, 0x20_0000).expect("a range")],
+                    leaves: vec![LeafRun {
+                        virt: 0,
+                        phys: at(0),
+                        page: 1 << 21,
+                        count: 512,
+                        flags: 0x1e3,
+                        rights: [true, false, true],
+                    }],
+                }),
+            },
+            Tables {
+                image: Image::Crash,
+                state: TablesState::NotRead("no image is loaded".to_owned()),
+            },
+        ],
         ..Bundle::new(Facts::Live(Box::new(inputs)))
     }
 }
@@ -269,23 +289,23 @@ fn what_this_version_does_not_know_is_refused_even_with_a_right_checksum() {
             "levels",
             Box::new(set(
                 "tables",
-                json!([{ "image": "kexec", "root": "0x0", "levels": 3, "leaves": [] }]),
+                json!([{ "image": "kexec", "root": "0x0", "levels": 3, "maxphyaddr": 46, "pdpe1gb": true, "encryption_mask": "0x0", "counts": [0, 0, 0, 1, 0], "segments": [], "leaves": [] }]),
             )),
         ),
         (
             "leaves",
             Box::new(set(
                 "tables",
-                json!([{ "image": "kexec", "root": "0x0", "levels": 4, "leaves":
-            [{ "virt": "0x0", "phys": "0x0", "page": "1G", "count": u64::MAX, "flags": "0x1" }] }]),
+                json!([{ "image": "kexec", "root": "0x0", "levels": 4, "maxphyaddr": 46, "pdpe1gb": true, "encryption_mask": "0x0", "counts": [0, 0, 0, 1, 0], "segments": [], "leaves":
+            [{ "virt": "0x0", "phys": "0x0", "page": "1G", "count": u64::MAX, "flags": "0x1", "rights": [true, true, true] }] }]),
             )),
         ),
         (
             "page",
             Box::new(set(
                 "tables",
-                json!([{ "image": "kexec", "root": "0x0", "levels": 4, "leaves":
-            [{ "virt": "0x0", "phys": "0x0", "page": "512G", "count": 1, "flags": "0x1" }] }]),
+                json!([{ "image": "kexec", "root": "0x0", "levels": 4, "maxphyaddr": 46, "pdpe1gb": true, "encryption_mask": "0x0", "counts": [0, 0, 0, 1, 0], "segments": [], "leaves":
+            [{ "virt": "0x0", "phys": "0x0", "page": "512G", "count": 1, "flags": "0x1", "rights": [true, true, true] }] }]),
             )),
         ),
     ];
