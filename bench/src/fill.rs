@@ -4,12 +4,12 @@ use std::hint::black_box;
 
 use identmap::{Arena, Found, Leaves, PageSize, PhysAddr, Run, Seen, Slot};
 
+use crate::Options;
 use crate::adapters::{Crate, Memory};
 use crate::cases::{self, Case};
 use crate::clock::{median, time};
 use crate::instructions;
 use crate::linux::{self, Linux};
-use crate::Options;
 
 /// Who builds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -96,7 +96,10 @@ impl<'c> Bed<'c> {
                     let run = (run.phys, run.size, run.count);
                     let wanted = expected.next().map(|r| (r.range().start(), r.size(), r.count()));
                     if Some(run) != wanted {
-                        return Err(format!("{}: built {run:?}, planned {wanted:?}", builder.name()));
+                        return Err(format!(
+                            "{}: built {run:?}, planned {wanted:?}",
+                            builder.name()
+                        ));
                     }
                 }
                 other => return Err(format!("{}: {other:?}", builder.name())),
@@ -175,12 +178,15 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
     let memset = times[0].clone();
     let mut rows = Vec::new();
     for ((builder, tables), times) in Builder::all().zip(counts).zip(times) {
-        let ratio = median(times.iter().zip(&memset).map(|(build, memset)| build / memset).collect());
-        let instructions = match options.instructions {
-            true => Some(instructions::of_builder(case.name, builder)?),
-            false => None,
+        let ratio =
+            median(times.iter().zip(&memset).map(|(build, memset)| build / memset).collect());
+        let instructions = if options.instructions {
+            Some(instructions::of_builder(case.name, builder)?)
+        } else {
+            None
         };
-        let row = Row { who: builder.name().into(), tables, build: median(times), ratio, instructions };
+        let row =
+            Row { who: builder.name().into(), tables, build: median(times), ratio, instructions };
         rows.push(row);
     }
     for linux in linux::time(options, case, options.rounds, repeats)? {
@@ -189,12 +195,13 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
         }
         if linux.tables != bed.tables {
             let (theirs, ours) = (linux.tables, bed.tables);
-            return Err(format!("{}: {} takes {theirs} tables, we {ours}", case.name, linux.package));
+            return Err(format!(
+                "{}: {} takes {theirs} tables, we {ours}",
+                case.name, linux.package
+            ));
         }
-        let instructions = match options.instructions {
-            true => Some(instructions::of_linux(options, case, &linux)?),
-            false => None,
-        };
+        let instructions =
+            if options.instructions { Some(instructions::of_linux(case, &linux)?) } else { None };
         let Linux { package, tables, build, ratio, .. } = linux;
         rows.push(Row { who: package, tables, build, ratio, instructions });
     }
@@ -220,4 +227,3 @@ pub(crate) fn once(case_name: &str, builder: &str) -> Result<(), String> {
 fn counted(bed: &mut Bed<'_>, builder: Builder) -> Result<(), String> {
     black_box(bed).build(builder).map(drop)
 }
-
