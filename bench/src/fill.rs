@@ -4,29 +4,35 @@ use std::hint::black_box;
 
 use identmap::{Arena, Found, Leaves, PageSize, PhysAddr, Run, Seen, Slot};
 
+use crate::Options;
 use crate::adapters::{Crate, Memory};
 use crate::cases::{self, Case};
 use crate::clock::{median, time};
 use crate::instructions;
 use crate::linux::{self, Linux};
-use crate::Options;
 
 /// Who builds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Builder {
+    /// One `memset` of all bytes, by the C library: the measure.
     Memset,
+    /// One constant word stored everywhere: what ordinary stores can do at best.
+    Stores,
     Ours,
     Theirs(Crate),
 }
 
 impl Builder {
     fn all() -> impl Iterator<Item = Builder> {
-        [Builder::Memset, Builder::Ours].into_iter().chain(Crate::ALL.map(Builder::Theirs))
+        [Builder::Memset, Builder::Stores, Builder::Ours]
+            .into_iter()
+            .chain(Crate::ALL.map(Builder::Theirs))
     }
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Builder::Memset => "memset",
+            Builder::Stores => "(one word stored)",
             Builder::Ours => "identmap",
             Builder::Theirs(other) => other.name(),
         }
@@ -73,6 +79,12 @@ impl<'c> Bed<'c> {
                 self.memory.clear(self.tables as usize);
                 Ok(self.tables)
             }
+            Builder::Stores => {
+                for table in &mut self.memory.tables()[..self.tables as usize] {
+                    table.0.fill(black_box(0x1e3));
+                }
+                Ok(self.tables)
+            }
             Builder::Ours => ours(self.case, &mut self.slots, &mut self.memory),
             Builder::Theirs(other) => other.build(&mut self.memory, black_box(&self.runs)),
         }
@@ -80,7 +92,7 @@ impl<'c> Bed<'c> {
 
     /// Reads what was built: the leaves must be the plan's.
     fn check(&mut self, builder: Builder) -> Result<(), String> {
-        if builder == Builder::Memset {
+        if matches!(builder, Builder::Memset | Builder::Stores) {
             return Ok(());
         }
         let base = PhysAddr::new(self.memory.base()).ok_or("tables lie past 2^52")?;
@@ -96,7 +108,10 @@ impl<'c> Bed<'c> {
                     let run = (run.phys, run.size, run.count);
                     let wanted = expected.next().map(|r| (r.range().start(), r.size(), r.count()));
                     if Some(run) != wanted {
-                        return Err(format!("{}: built {run:?}, planned {wanted:?}", builder.name()));
+                        return Err(format!(
+                            "{}: built {run:?}, planned {wanted:?}",
+                            builder.name()
+                        ));
                     }
                 }
                 other => return Err(format!("{}: {other:?}", builder.name())),
@@ -175,12 +190,15 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
     let memset = times[0].clone();
     let mut rows = Vec::new();
     for ((builder, tables), times) in Builder::all().zip(counts).zip(times) {
-        let ratio = median(times.iter().zip(&memset).map(|(build, memset)| build / memset).collect());
-        let instructions = match options.instructions {
-            true => Some(instructions::of_builder(case.name, builder)?),
-            false => None,
+        let ratio =
+            median(times.iter().zip(&memset).map(|(build, memset)| build / memset).collect());
+        let instructions = if options.instructions {
+            Some(instructions::of_builder(case.name, builder)?)
+        } else {
+            None
         };
-        let row = Row { who: builder.name().into(), tables, build: median(times), ratio, instructions };
+        let row =
+            Row { who: builder.name().into(), tables, build: median(times), ratio, instructions };
         rows.push(row);
     }
     for linux in linux::time(options, case, options.rounds, repeats)? {
@@ -189,12 +207,13 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
         }
         if linux.tables != bed.tables {
             let (theirs, ours) = (linux.tables, bed.tables);
-            return Err(format!("{}: {} takes {theirs} tables, we {ours}", case.name, linux.package));
+            return Err(format!(
+                "{}: {} takes {theirs} tables, we {ours}",
+                case.name, linux.package
+            ));
         }
-        let instructions = match options.instructions {
-            true => Some(instructions::of_linux(options, case, &linux)?),
-            false => None,
-        };
+        let instructions =
+            if options.instructions { Some(instructions::of_linux(case, &linux)?) } else { None };
         let Linux { package, tables, build, ratio, .. } = linux;
         rows.push(Row { who: package, tables, build, ratio, instructions });
     }
@@ -220,4 +239,3 @@ pub(crate) fn once(case_name: &str, builder: &str) -> Result<(), String> {
 fn counted(bed: &mut Bed<'_>, builder: Builder) -> Result<(), String> {
     black_box(bed).build(builder).map(drop)
 }
-

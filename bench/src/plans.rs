@@ -41,7 +41,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
             let mut times = Vec::new();
             let mut made = (0, 0);
             for _ in 0..options.rounds {
-                let (ns, plan) = time(|| Plan::new(&config, &policy, black_box(&requests), &mut slots));
+                let (ns, plan) =
+                    time(|| Plan::new(&config, &policy, black_box(&requests), &mut slots));
                 let plan = plan.map_err(|e| e.to_string())?;
                 made = (plan.runs().len(), plan.tables().total());
                 times.push(ns as f64);
@@ -81,7 +82,11 @@ fn many(total: u32) -> Result<(Vec<PhysRange>, Vec<PhysRange>), String> {
     for i in 0..total {
         let length = 4096 << rng.below(if i % 2 == 0 { 20 } else { 10 });
         let range = PhysRange::from_len(cursor, length).map_err(|e| e.to_string())?;
-        if i % 2 == 0 { requests.push(range) } else { forbidden.push(range) }
+        if i % 2 == 0 {
+            requests.push(range);
+        } else {
+            forbidden.push(range);
+        }
         cursor += length + (4096 << rng.below(8));
     }
     rng.shuffle(&mut requests);

@@ -49,7 +49,9 @@ pub(crate) fn run() -> Result<(), String> {
         let pages = if gbpages { "with" } else { "without" };
         println!("## Tables used on {} real maps, {pages} 1G leaves\n", machines.len());
         println!("Requests of Linux 6.12; {skipped} files without a map that can be read.\n");
-        println!("| policy | tables | fewer than exact | same | more | most more | over-reach GiB | exposed GiB |");
+        println!(
+            "| policy | tables | fewer than exact | same | more | most more | over-reach GiB | exposed GiB |"
+        );
         println!("|---|---|---|---|---|---|---|---|");
         for (at, (_, name)) in WAYS.iter().enumerate() {
             let cost = |m: &Machine| m.costs[at];
@@ -153,7 +155,8 @@ fn one(name: &str, bytes: &[u8], gbpages: bool) -> Result<Option<Machine>, Strin
         let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, requests.len())];
         let plan = Plan::new(&config, &policy, &requests, &mut slots)
             .map_err(|e| format!("{name}: {e}"))?;
-        let exposed = plan.runs().flat_map(|run| avoid.iter().map(move |f| run.range().intersection(*f)));
+        let exposed =
+            plan.runs().flat_map(|run| avoid.iter().map(move |f| run.range().intersection(*f)));
         *cost = Cost {
             tables: plan.tables().total(),
             mapped: plan.mapped_bytes(),

@@ -14,7 +14,7 @@ impl Rng {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
-        high * limit >> 32
+        (high * limit) >> 32
     }
 
     pub(crate) fn shuffle<T>(&mut self, values: &mut [T]) {

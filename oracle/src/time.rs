@@ -60,16 +60,13 @@ fn measure(source: &Source, sequence: &Sequence, rounds: u64, repeats: u64) -> i
         return Err(io::Error::other(format!("Linux gave up with error {}", times.status)));
     }
     let Source { series, package, behaviour, executable } = source;
-    let mut line = format!(
-        "{series}\t{package}\t{}\t{}\t{}",
-        behaviour.policy,
-        times.tables,
-        executable.display()
-    );
+    let (policy, tables, executable) = (behaviour.policy, times.tables, executable.display());
+    let mut out = io::stdout().lock();
+    write!(out, "{series}\t{package}\t{policy}\t{tables}\t{executable}")?;
     for (build, memset) in times.rounds {
-        line.push_str(&format!("\t{build}\t{memset}"));
+        write!(out, "\t{build}\t{memset}")?;
     }
-    writeln!(io::stdout(), "{line}")
+    writeln!(out)
 }
 
 fn request(line: &str) -> Result<PhysRange, String> {

@@ -1,6 +1,8 @@
 //! The project's chores: `cargo xtask ci` runs all checks, `man` and `completions` write what is
 //! made from the description of the command line. Depends on nothing that it checks.
 
+mod asm;
+mod bench;
 mod ci;
 mod stages;
 mod tools;
@@ -21,6 +23,10 @@ struct Cli {
 enum Command {
     /// Run all checks and print one table; non-zero if any failed
     Ci(ci::Options),
+    /// Measure identmap beside Linux's own code, other crates and memset
+    Bench(bench::Options),
+    /// Check that the loop that writes leaves is made of vector stores
+    Asm,
     /// Write the manual pages to docs/man
     Man(Mode),
     /// Write the shell completions to docs/completions
@@ -37,6 +43,8 @@ struct Mode {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Ci(options) => ci::run(&options),
+        Command::Bench(options) => bench::bench(&options),
+        Command::Asm => asm::check(),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

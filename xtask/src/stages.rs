@@ -43,6 +43,12 @@ pub(crate) const STAGES: &[Stage] = &[
         run: no_std,
     },
     Stage {
+        name: "asm",
+        about: "the loop that writes leaves is made of vector stores",
+        quick: false,
+        run: crate::asm::check,
+    },
+    Stage {
         name: "deny",
         about: "licences, bans, sources of all dependencies",
         quick: false,

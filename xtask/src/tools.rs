@@ -17,6 +17,12 @@ pub(crate) fn cache() -> PathBuf {
         .map_or_else(|| root().join(".cache"), PathBuf::from)
 }
 
+/// Where cargo puts what it builds.
+pub(crate) fn target() -> PathBuf {
+    let named = std::env::var_os("CARGO_TARGET_DIR").filter(|value| !value.is_empty());
+    root().join(named.unwrap_or_else(|| "target".into()))
+}
+
 /// The cargo that runs us, at the root.
 pub(crate) fn cargo<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));

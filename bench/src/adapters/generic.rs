@@ -22,7 +22,8 @@ pub(super) fn build(memory: &mut Memory, runs: &[Run]) -> Result<u64, String> {
 }
 
 fn map<const LARGEST: usize>(runs: &[Run]) -> Result<(), String> {
-    let mut table = PageTable::<Mode<LARGEST>, Frames>::new(Frames).map_err(|e| format!("{e:?}"))?;
+    let mut table =
+        PageTable::<Mode<LARGEST>, Frames>::new(Frames).map_err(|e| format!("{e:?}"))?;
     let result = runs.iter().try_for_each(|run| {
         let start = run.range().start().get() as usize;
         table.map(&MapConfig {

@@ -13,8 +13,7 @@ use super::{Memory, leaves};
 pub(super) fn build(memory: &mut Memory, runs: &[Run]) -> Result<u64, String> {
     NEXT.store(memory.base(), Relaxed);
     END.store(memory.base() + memory.len() * 4096, Relaxed);
-    let mut table =
-        PageTable64::<Mode, X64PTE, Frames>::try_new().map_err(|e| format!("{e:?}"))?;
+    let mut table = PageTable64::<Mode, X64PTE, Frames>::try_new().map_err(|e| format!("{e:?}"))?;
     let flags = MappingFlags::READ | MappingFlags::WRITE | MappingFlags::EXECUTE;
     let mut cursor = table.cursor();
     let result = runs.iter().try_for_each(|&run| {

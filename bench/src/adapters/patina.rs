@@ -10,8 +10,8 @@ use super::{Memory, is_largest, leaves};
 pub(super) fn build(memory: &mut Memory, runs: &[Run]) -> Result<u64, String> {
     let taken = std::cell::Cell::new(0);
     let pages = Pages { base: memory.base(), taken: &taken, len: memory.len() };
-    let mut tables = X64PageTable::new(pages, PagingType::Paging4Level)
-        .map_err(|e| format!("new: {e:?}"))?;
+    let mut tables =
+        X64PageTable::new(pages, PagingType::Paging4Level).map_err(|e| format!("new: {e:?}"))?;
     let attributes = MemoryAttributes::empty();
     for &run in runs {
         let mut map = |start, len| {
