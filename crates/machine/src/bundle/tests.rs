@@ -230,7 +230,7 @@ fn a_newer_schema_is_called_newer() {
 fn what_this_version_does_not_know_is_refused_even_with_a_right_checksum() {
     use serde_json::{Map, Value, json};
     type Content = Map<String, Value>;
-    fn live<'a>(c: &'a mut Content) -> &'a mut Content {
+    fn live(c: &mut Content) -> &mut Content {
         c["live"].as_object_mut().expect("an object")
     }
     let set = |key: &'static str, value: Value| {

@@ -67,12 +67,11 @@ pub(super) fn uses(bytes: &[u8]) -> Vec<Use> {
     let mut lines = Lines::new(bytes).peekable();
     while let Some(line) = lines.next() {
         uses.resize(line.number - 1, Use::Joined);
-        match reader.line(&line, &mut lines) {
-            Ok(used) => uses.push(used),
-            Err(_) => {
-                uses.push(Use::Refused);
-                return uses;
-            }
+        if let Ok(used) = reader.line(&line, &mut lines) {
+            uses.push(used)
+        } else {
+            uses.push(Use::Refused);
+            return uses;
         }
     }
     uses

@@ -226,7 +226,7 @@ fn ipv6(text: &str, spans: &mut Vec<Range<usize>>) {
 /// Words with `@` between letters, or with `://`.
 fn words(text: &str, spans: &mut Vec<Range<usize>>) {
     let inside = |b: u8| !b.is_ascii_whitespace() && !b"()[]<>{},;\"'`=|".contains(&b);
-    for run in runs(text, |b| inside(b)) {
+    for run in runs(text, inside) {
         let word = &text[run.clone()];
         let letters = |part: &str| part.starts_with(|c: char| c.is_ascii_alphabetic());
         let mail = word.split_once('@').is_some_and(|(user, host)| {
