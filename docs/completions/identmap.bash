@@ -16,6 +16,9 @@ _identmap() {
             ",$1")
                 cmd="identmap"
                 ;;
+            identmap,capture)
+                cmd="identmap__subcmd__capture"
+                ;;
             identmap,check)
                 cmd="identmap__subcmd__check"
                 ;;
@@ -33,6 +36,9 @@ _identmap() {
                 ;;
             identmap,matrix)
                 cmd="identmap__subcmd__matrix"
+                ;;
+            identmap__subcmd__help,capture)
+                cmd="identmap__subcmd__help__subcmd__capture"
                 ;;
             identmap__subcmd__help,check)
                 cmd="identmap__subcmd__help__subcmd__check"
@@ -59,12 +65,38 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__capture)
+            opts="-o -J -q -b -h --output --full --show --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -215,8 +247,22 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diff help"
+            opts="check map explain matrix diff capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__capture)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

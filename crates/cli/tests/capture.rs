@@ -187,7 +187,7 @@ fn a_damaged_bundle_is_refused_by_every_command() {
         ("a letter of a key", text.replacen("\"text\"", "\"test\"", 1), "checksum"),
         ("cut", text[..text.len() / 2].to_owned(), ":"),
         ("without its beginning", text[text.len() / 2..].to_owned(), "damaged"),
-        ("quoted", text.lines().map(|l| format!("> {l}\n")).collect(), ":1:1: "),
+        ("quoted", format!("> {}", text.replace('\n', "\n> ")), ":1:1: "),
         ("a newer one", text.replacen("bundle/1", "bundle/2", 1), "newer"),
     ];
     for (kind, text, words) in kinds {

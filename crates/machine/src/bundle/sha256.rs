@@ -31,7 +31,7 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     for block in message.as_chunks::<64>().0 {
         compress(&mut state, block);
     }
-    state.iter().map(|word| format!("{word:08x}")).collect()
+    state.map(|word| format!("{word:08x}")).concat()
 }
 
 /// 6.2.2.

@@ -67,13 +67,11 @@ pub(super) fn uses(bytes: &[u8]) -> Vec<Use> {
     let mut lines = Lines::new(bytes).peekable();
     while let Some(line) = lines.next() {
         uses.resize(line.number - 1, Use::Joined);
-        match reader.line(&line, &mut lines) {
-            Ok(used) => uses.push(used),
-            Err(_) => {
-                uses.push(Use::Refused);
-                return uses;
-            }
-        }
+        let Ok(this) = reader.line(&line, &mut lines) else {
+            uses.push(Use::Refused);
+            break;
+        };
+        uses.push(this);
     }
     uses
 }
