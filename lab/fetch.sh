@@ -18,8 +18,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-# shellcheck source=apt-private.sh
-source "$here/apt-private.sh"
+# shellcheck source=../tools/apt-private.sh
+source "$here/../tools/apt-private.sh"
 
 readonly ALL_SERIES=(5.10 6.1 6.12 7.x)
 readonly HOST_PACKAGES=(qemu-system-x86 ovmf seabios)
@@ -43,30 +43,15 @@ main() {
     cache=$(cd "$cache" && pwd)
 
     host_packages || failed+=(qemu)
-    run_step guest "$cache/guest" fetch_guest || failed+=(guest)
+    apt_private_step guest "$cache/guest" fetch_guest || failed+=(guest)
     for series in "${wanted[@]}"; do
         [[ -z $renew ]] || rm -f "$cache/kernels/$series/package.txt"
-        run_step "$series" "$cache/kernels/$series" fetch_kernel "$series" || failed+=("$series")
+        apt_private_step "$series" "$cache/kernels/$series" fetch_kernel "$series" || failed+=("$series")
     done
     if [[ ${#failed[@]} -gt 0 ]]; then
         say "not fetched: ${failed[*]}"
         exit 1
     fi
-}
-
-# Skips what has its package.txt, which is written last. In a subshell, so that one thing out of
-# reach does not take the others with it; `set -e` is off there, so steps return their failures.
-run_step() {
-    local name=$1 into=$2 status=0
-    shift 2
-    if [[ -s $into/package.txt ]]; then
-        say "$name: cached, $(head -n 1 "$into/package.txt")"
-        return 0
-    fi
-    apt_private_begin
-    (trap - EXIT; "$@" "$into") || status=$?
-    [[ $status -eq 0 ]] || return 1
-    say "$name: $(head -n 1 "$into/package.txt")"
 }
 
 # The suites a series lives in, and its package's name. 7.x is split in two packages: the image
@@ -89,11 +74,11 @@ pattern_of() {
 }
 
 fetch_kernel() {
-    local series=$1 into=$2 name deb='' image config work="$scratch/kernel-$1"
+    local series=$1 into=$2 name deb='' image config version work="$scratch/kernel-$1"
     # shellcheck disable=SC2046 # suites are words
-    apt_private_suites $(suites_of "$series")
+    apt_private_suites $(suites_of "$series") || return 1
     # An archive's lists may name what its pool has lost already: then the one before is taken.
-    for name in $(apt_private_matching "$(pattern_of "$series")" | head -n 4); do
+    for name in $(apt_private_matching "$(pattern_of "$series")" | head -n 8); do
         say "$series: downloading $name"
         if apt_private_download "$work" "$name"; then
             deb=$(find "$work" -name '*.deb' | head -n 1)
@@ -111,10 +96,11 @@ fetch_kernel() {
         say "$series: no vmlinuz in $name"
         return 1
     }
-    mkdir -p "$into"
+    version=$(dpkg-deb -f "$deb" Version) || return 1
+    mkdir -p "$into" || return 1
     cp "$image" "$into/vmlinuz" || return 1
-    [[ -z $config ]] || cp "$config" "$into/config"
-    echo "$name $(dpkg-deb -f "$deb" Version)" >"$into/package.txt"
+    [[ -z $config ]] || cp "$config" "$into/config" || return 1
+    echo "$name $version" | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 
@@ -127,7 +113,7 @@ fetch_guest() {
         bookworm | trixie | forky | duke) ;;
         *) codename=bookworm ;;
     esac
-    apt_private_suites "$codename" "$codename-security"
+    apt_private_suites "$codename" "$codename-security" || return 1
     while [[ ${#queue[@]} -gt 0 ]]; do
         package=${queue[0]}
         queue=("${queue[@]:1}")
@@ -142,14 +128,14 @@ fetch_guest() {
     apt_private_download "$work" busybox-static "${packages[@]}" || return 1
     for so in "$work"/*.deb; do dpkg -x "$so" "$work/root" || return 1; done
 
-    rm -rf "$into"
-    mkdir -p "$into/bin" "$into/lib64" "$into/lib"
+    rm -rf "$into" || return 1
+    mkdir -p "$into/bin" "$into/lib64" "$into/lib" || return 1
     cp "$(find "$work/root" -path '*bin/busybox' | head -n 1)" "$into/bin/busybox" || return 1
     cp "$(find "$work/root" -path '*bin/kexec' | head -n 1)" "$into/bin/kexec" || return 1
     local dirs
     dirs=$(find "$work/root" -type d -name x86_64-linux-gnu -path '*lib/*' | paste -sd:)
     cp -L "$(find "$work/root" -name 'ld-linux-x86-64.so.2' -type f | head -n 1)" "$into/lib64/" || return 1
-    "$into/lib64/ld-linux-x86-64.so.2" --library-path "$dirs" --list "$into/bin/kexec" >"$scratch/libraries"
+    "$into/lib64/ld-linux-x86-64.so.2" --library-path "$dirs" --list "$into/bin/kexec" >"$scratch/libraries" || return 1
     if grep 'not found' "$scratch/libraries" >&2; then
         say "guest: kexec's libraries are not complete"
         return 1
@@ -157,26 +143,35 @@ fetch_guest() {
     awk '$2 == "=>" && $1 !~ /ld-linux/ { print $3 }' "$scratch/libraries" | xargs cp -L -t "$into/lib/" || return 1
     (cd "$work" && for so in busybox-static_*.deb kexec-tools_*.deb; do
         echo "$(dpkg-deb -f "$so" Package) $(dpkg-deb -f "$so" Version)"
-    done) | paste -sd' ' >"$into/package.txt"
+    done) | paste -sd' ' | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 
 # QEMU and firmware: the machine's own.
 host_packages() {
-    local package missing=()
+    local package missing=() as_root=()
     for package in "${HOST_PACKAGES[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
     done
     if [[ ${#missing[@]} -gt 0 ]]; then
         if [[ $(id -u) -ne 0 ]]; then
-            say "qemu: run: sudo apt-get install --no-install-recommends ${missing[*]}"
-            return 1
+            sudo -n true 2>/dev/null || {
+                say "qemu: not installed; run: sudo apt-get install --no-install-recommends ${missing[*]}"
+                return 1
+            }
+            as_root=(sudo -n)
         fi
         say "qemu: installing ${missing[*]}"
-        apt-get -q update >/dev/null 2>&1 || true
-        DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}" >/dev/null || return 1
+        "${as_root[@]}" apt-get -q update >/dev/null 2>&1 || true
+        "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+            apt-get -qy install --no-install-recommends "${missing[@]}" >"$cache/qemu.log" 2>&1 || {
+            say "qemu: could not be installed:"
+            grep '^E:' "$cache/qemu.log" | sed -E "s/^/    /; $hide_hosts; s/ *\[IP:[^]]*\]//" >&2
+            return 1
+        }
+        rm -f "$cache/qemu.log"
     fi
-    dpkg-query -W -f '${Package} ${Version}\n' "${HOST_PACKAGES[@]}" | paste -sd' ' >"$cache/qemu.txt"
+    dpkg-query -W -f '${Package} ${Version}\n' "${HOST_PACKAGES[@]}" | sort | paste -sd' ' >"$cache/qemu.txt" || return 1
     say "qemu: $(<"$cache/qemu.txt")"
 }
 

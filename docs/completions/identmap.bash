@@ -37,6 +37,9 @@ _identmap() {
             identmap,matrix)
                 cmd="identmap__subcmd__matrix"
                 ;;
+            identmap,tables)
+                cmd="identmap__subcmd__tables"
+                ;;
             identmap__subcmd__help,capture)
                 cmd="identmap__subcmd__help__subcmd__capture"
                 ;;
@@ -58,6 +61,9 @@ _identmap() {
             identmap__subcmd__help,matrix)
                 cmd="identmap__subcmd__help__subcmd__matrix"
                 ;;
+            identmap__subcmd__help,tables)
+                cmd="identmap__subcmd__help__subcmd__tables"
+                ;;
             *)
                 ;;
         esac
@@ -65,7 +71,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff capture help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff tables capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -247,7 +253,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diff capture help"
+            opts="check map explain matrix diff tables capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -345,6 +351,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__matrix)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__tables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -468,6 +488,64 @@ _identmap() {
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__tables)
+            opts="-p -J -q -b -h --live --piece --crash --panic --kallsyms --btf --cr3 --base --cpu --levels --maxphyaddr --encryption-bit --at --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --piece)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kallsyms)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --btf)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cr3)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --base)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --levels)
+                    COMPREPLY=($(compgen -W "4 5" -- "${cur}"))
+                    return 0
+                    ;;
+                --maxphyaddr)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --encryption-bit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --at)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -37,6 +37,7 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an 
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
@@ -147,6 +148,26 @@ complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l piece -d 'A piece of memory whose first byte is at ADDR, as QEMU\'s pmemsave writes (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l kallsyms -d 'Read the image that is loaded in a core file: /proc/kallsyms of the kernel in it' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l btf -d 'And its /sys/kernel/btf/vmlinux' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l cr3 -d 'Physical address of the top table (CR3; its flag bits are passed over)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l base -d 'Physical address of the first byte of a raw image' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l cpu -d 'Whose CR3 to take, where a core file has several processors\'' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l levels -d 'Paging levels [default: what the source tells, or 4]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: this processor\'s with --live, or 52]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l encryption-bit -d 'The bit of an entry that marks encrypted memory (C-bit) [default: what the source tells, or none]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l at -d 'Walk this virtual address too, level by level' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -l live -d 'The image that is loaded now (what is done without FILE)'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s p -l panic -l crash -d 'With a loaded image: the crash kernel\'s (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -157,10 +178,11 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff capture help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

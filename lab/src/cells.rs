@@ -12,6 +12,8 @@ pub enum Firmware {
     Ovmf,
     /// OVMF told to set large blocks aside: its tables lie megabytes from memory.
     OvmfFar,
+    /// The same, and its configuration table lies megabytes from its system table.
+    OvmfSplit,
     /// A PC BIOS: no EFI at all.
     SeaBios,
 }
@@ -40,6 +42,9 @@ pub struct Cell {
     pub load: Load,
     /// With the processor's 57-bit linear addresses.
     pub la57: bool,
+    /// The kernel is told to use only the RAM below 4 GiB (`mem=4G`); kexec-tools, which asks
+    /// firmware's map, loads the image above.
+    pub low: bool,
 }
 
 impl fmt::Display for Cell {
@@ -47,6 +52,7 @@ impl fmt::Display for Cell {
         let firmware = match self.firmware {
             Firmware::Ovmf => "ovmf",
             Firmware::OvmfFar => "ovmffar",
+            Firmware::OvmfSplit => "ovmfsplit",
             Firmware::SeaBios => "seabios",
         };
         let pages = if self.gbpages { "gbpages" } else { "nogbpages" };
@@ -58,6 +64,9 @@ impl fmt::Display for Cell {
         }
         if self.la57 {
             write!(f, "-la57")?;
+        }
+        if self.low {
+            write!(f, "-low")?;
         }
         Ok(())
     }
@@ -73,8 +82,10 @@ pub fn all(has_la57: impl Fn(&str) -> bool) -> Vec<Cell> {
             gbpages: true,
             load: Load::Syscall,
             la57: false,
+            low: false,
         };
-        for firmware in [Firmware::Ovmf, Firmware::OvmfFar, Firmware::SeaBios] {
+        for firmware in [Firmware::Ovmf, Firmware::OvmfFar, Firmware::OvmfSplit, Firmware::SeaBios]
+        {
             for gbpages in [true, false] {
                 cells.push(Cell { firmware, gbpages, ..plain });
             }
@@ -82,6 +93,7 @@ pub fn all(has_la57: impl Fn(&str) -> bool) -> Vec<Cell> {
         cells.push(Cell { load: Load::File, ..plain });
         cells.push(Cell { load: Load::Crash, ..plain });
         cells.push(Cell { load: Load::Crash, gbpages: false, ..plain });
+        cells.push(Cell { low: true, ..plain });
         if has_la57(series) {
             cells.push(Cell { la57: true, ..plain });
             cells.push(Cell { la57: true, gbpages: false, ..plain });
@@ -107,10 +119,10 @@ mod tests {
     fn names_are_distinct() {
         let mut names: Vec<String> =
             all(|series| series != "5.10").iter().map(Cell::to_string).collect();
-        assert_eq!(names.len(), 4 * 9 + 3 * 2);
+        assert_eq!(names.len(), 4 * 12 + 3 * 2);
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), 4 * 9 + 3 * 2);
+        assert_eq!(names.len(), 4 * 12 + 3 * 2);
     }
 
     #[test]

@@ -16,7 +16,9 @@ use crate::cells::{Cell, Firmware, Load};
 use crate::efivars::{self, memory_type};
 use crate::initramfs::Initramfs;
 use crate::kernel::SYMBOLS;
+use crate::option_rom;
 use crate::qmp::{self, Qmp};
+use crate::work_dir::WorkDir;
 
 /// Anything that ends a run.
 pub type Failure = Box<dyn Error + Send + Sync>;
@@ -40,10 +42,11 @@ pub struct Settings {
     pub patience: Duration,
 }
 
-/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB that is wholly
-/// RAM (1G leaves under every policy), one that is in part, and RAM with holes below.
+/// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB with holes, one
+/// that is RAM in part, and at 4 GiB one that is wholly RAM (1G leaves under every policy). The
+/// image is loaded into the last: then the order of requests matters under `exact`.
 const MEMORY_MIB: u64 = 2560;
-const LOW_MEMORY: &str = "1G";
+const LOW_MEMORY: &str = "1536M";
 /// For the capture kernel.
 const CRASH_KERNEL: &str = "crashkernel=192M";
 /// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
@@ -55,6 +58,33 @@ const FAR_BINS: &[(u32, u32)] = &[
     (memory_type::RUNTIME_CODE, 0x2000),
     (memory_type::RUNTIME_DATA, 0x2000),
 ];
+
+/// What nobody wants to find in a bundle: every guest has these.
+pub mod identity {
+    /// `hostname`; `guest/init` sets it.
+    pub const HOST_NAME: &str = "lab-guest-4711";
+    /// SMBIOS types 1 and 3, and the network card.
+    pub const SERIAL: &str = "SER-20260417-LAB";
+    /// Of the chassis.
+    pub const CHASSIS_SERIAL: &str = "CHS-81725-LAB";
+    /// An asset tag.
+    pub const ASSET: &str = "ASSET-90210-LAB";
+    /// The machine's UUID.
+    pub const UUID: &str = "5d2c8e0a-71b4-4f0e-9a3d-0c6b1f2e8d47";
+    /// Of the network card, which has no cable.
+    pub const MAC: &str = "52:54:00:4b:1d:e7";
+
+    /// The options that give a guest all but its name.
+    pub(super) fn options() -> Vec<String> {
+        let system = format!("type=1,manufacturer=Lab,product=Guest,serial={SERIAL}");
+        let chassis = format!("type=3,manufacturer=Lab,serial={CHASSIS_SERIAL},asset={ASSET}");
+        let network = format!("virtio-net-pci,mac={MAC},romfile=");
+        [("-uuid", UUID), ("-smbios", &system), ("-smbios", &chassis), ("-device", &network)]
+            .iter()
+            .flat_map(|(option, value)| [(*option).to_owned(), (*value).to_owned()])
+            .collect()
+    }
+}
 
 /// A guest with its image loaded, waiting.
 #[derive(Debug)]
@@ -120,7 +150,7 @@ pub fn boot(
     }
     say("building the initramfs");
     let work = WorkDir::new()?;
-    fs::write(work.path("initrd"), initramfs(settings, &kernel)?)?;
+    fs::write(work.path("initrd"), initramfs(cell, settings, &kernel)?)?;
     let mut qemu = Qemu::start(cell, settings, &kernel, work, &results.join("console.log"))?;
     let mut link = Link::connect(&mut qemu, deadline)?;
     let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_mins(1))?;
@@ -196,32 +226,6 @@ impl Loaded {
 /// More than any guest's facts.
 const FACTS_MAX: usize = 64 << 20;
 
-/// A directory that goes away with its guest. Its path is short: a socket's may have 107 bytes.
-#[derive(Debug)]
-struct WorkDir(PathBuf);
-
-impl WorkDir {
-    fn new() -> io::Result<Self> {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path =
-            std::env::temp_dir().join(format!("identmap-lab-{}-{count}", std::process::id()));
-        fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// A running QEMU; it ends with this value.
 #[derive(Debug)]
 struct Qemu {
@@ -244,16 +248,23 @@ impl Qemu {
         work: WorkDir,
         console: &Path,
     ) -> Result<Self, Failure> {
+        // Should this process be killed, the guest goes with it, where util-linux is there to see to it.
         let mut command = Command::new("nice");
-        command.args(["-n", "10", "qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
+        command.args(["-n", "10"]);
+        if Path::new("/usr/bin/setpriv").exists() {
+            command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL"]);
+        }
+        command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
         command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
-        let smm = if cell.firmware == Firmware::OvmfFar { "on" } else { "off" };
+        let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+        let smm = if far { "on" } else { "off" };
         command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
         // A processor with 1G pages; warnings about what TCG does not emulate of it are of no interest.
         let la57 = if cell.la57 { ",+la57" } else { "" };
         command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
         command.args(["-m", &format!("{MEMORY_MIB}M")]);
         firmware_arguments(cell.firmware, &work, &mut command)?;
+        command.args(identity::options());
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
         command.args(["-append", &command_line(cell, settings)]);
         for (name, target) in [
@@ -305,7 +316,8 @@ fn option_value(path: &Path) -> String {
 }
 
 fn command_line(cell: &Cell, settings: &Settings) -> String {
-    let mut words = vec!["console=ttyS0", "panic=-1"];
+    // The timer is tested against the clock, which a busy host does not keep.
+    let mut words = vec!["console=ttyS0", "panic=-1", "no_timer_check"];
     words.push(match cell.load {
         Load::Syscall => "lab.load=c",
         Load::File => "lab.load=s",
@@ -319,6 +331,9 @@ fn command_line(cell: &Cell, settings: &Settings) -> String {
     }
     if cell.load == Load::Crash {
         words.push(CRASH_KERNEL);
+    }
+    if cell.low {
+        words.push("mem=4G");
     }
     if !settings.append.is_empty() {
         words.push(&settings.append);
@@ -335,12 +350,12 @@ fn firmware_arguments(
     let code = match firmware {
         Firmware::SeaBios => return Ok(()),
         Firmware::Ovmf => "OVMF_CODE_4M.fd",
-        Firmware::OvmfFar => "OVMF_CODE_4M.secboot.fd",
+        Firmware::OvmfFar | Firmware::OvmfSplit => "OVMF_CODE_4M.secboot.fd",
     };
     let dir = Path::new("/usr/share/OVMF");
     let mut variables = fs::read(dir.join("OVMF_VARS_4M.fd"))
         .map_err(|error| format!("no OVMF in {}: {error}; run lab/fetch.sh", dir.display()))?;
-    if firmware == Firmware::OvmfFar {
+    if firmware != Firmware::Ovmf {
         efivars::add_variable(
             &mut variables,
             &efivars::MEMORY_TYPE_INFORMATION_GUID,
@@ -348,6 +363,12 @@ fn firmware_arguments(
             &efivars::memory_type_information(FAR_BINS),
         )?;
         command.args(["-global", "driver=cfi.pflash01,property=secure,value=on"]);
+    }
+    if firmware == Firmware::OvmfSplit {
+        let rom = work.path("rom");
+        fs::write(&rom, option_rom::rom())?;
+        command
+            .args(["-device", &format!("{},romfile={}", option_rom::DEVICE, option_value(&rom))]);
     }
     fs::write(work.path("vars"), variables)?;
     let code = option_value(&dir.join(code));
@@ -359,7 +380,7 @@ fn firmware_arguments(
 
 /// The producer's initramfs. The second kernel's is inside: the same user space without what only the
 /// first needs, because under emulation kexec's checksum of every byte takes its time.
-fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
+fn initramfs(cell: &Cell, settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
     let guest = settings.cache.join("guest");
     let read = |path: &Path| {
         fs::read(path).map_err(|error| format!("{}: {error}; run lab/fetch.sh", path.display()))
@@ -394,14 +415,36 @@ fn initramfs(settings: &Settings, kernel: &Path) -> Result<Vec<u8>, Failure> {
     if let Some(path) = &settings.guest_binary {
         archive.file("bin/identmap", &read(path)?);
     }
-    if !settings.guest_commands.is_empty() {
-        let lines: Vec<String> =
-            settings.guest_commands.iter().map(|(name, line)| format!("{name} {line}")).collect();
-        let lines = lines.join("\n") + "\n";
-        archive.file("commands", lines.as_bytes());
+    let mut commands = Vec::new();
+    if settings.guest_binary.is_some() {
+        let kind = if cell.load == Load::Crash { " --panic" } else { "" };
+        commands.extend(OWN_COMMANDS.iter().map(|(name, line)| {
+            format!(
+                "{name} {line}
+"
+            )
+            .replace("{kind}", kind)
+        }));
+    }
+    commands.extend(settings.guest_commands.iter().map(|(name, line)| {
+        format!(
+            "{name} {line}
+"
+        )
+    }));
+    if !commands.is_empty() {
+        archive.file("commands", commands.concat().as_bytes());
     }
     Ok(archive.finish())
 }
+
+/// What our own binary is asked in every guest that has it; `compare` reads the answers.
+const OWN_COMMANDS: &[(&str, &str)] = &[
+    ("tables", "identmap tables --live --json{kind}"),
+    ("check", "identmap check --json{kind}"),
+    ("capture", "identmap capture -o /tmp/out/guest/capture.json"),
+    ("capture-full", "identmap capture --full -o /tmp/out/guest/capture-full.json"),
+];
 
 const INIT: &str = include_str!("../guest/init");
 
@@ -489,4 +532,14 @@ fn unpack(archive: &[u8], into: &Path) -> Result<(), Failure> {
         return Err(format!("tar: {status}").into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_has_the_name_that_is_looked_for() {
+        assert!(INIT.contains(&format!("\nhostname {}\n", identity::HOST_NAME)));
+    }
 }

@@ -1,21 +1,24 @@
 //! `identmap-lab`: runs the matrix of real kernels. See `lab/README.md`.
 
-use std::collections::VecDeque;
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use identmap_lab::cells::{self, Cell};
-use identmap_lab::guest::Settings;
-use identmap_lab::results::{self, Outcome};
+use identmap_lab::ci;
+use identmap_lab::compare;
+use identmap_lab::compare::mutate::Mutation;
+use identmap_lab::compare::report::{self, Row};
+use identmap_lab::guest::{Failure, Settings};
+use identmap_lab::results;
 
 const USAGE: &str = "\
 usage: identmap-lab list [--filter WORDS]
        identmap-lab run [--filter WORDS] [--jobs N] [--no-jump] [--keep-dump] [--loud]
                         [--patience SECONDS] [--append WORDS] [--guest-bin FILE]
                         [--guest-run NAME=COMMAND]...
+       identmap-lab ci [--jobs N] [--guest-bin FILE]
+       identmap-lab compare [--filter WORDS] [--guest-bin FILE] [--markdown | --mutate NAME|all]
 
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
                    name or parts of it joined by +, such as 6.1+kdump,7.x
@@ -25,10 +28,13 @@ usage: identmap-lab list [--filter WORDS]
   --loud           let the kernels print to console.log
   --patience SECONDS   bound for a guest to load its image, and again to jump (120)
   --append WORDS   more words for the first kernel's command line
-  --guest-bin FILE    a static binary, /bin/identmap in the guest
+  --guest-bin FILE    a static binary, /bin/identmap in the guest; what it said there is compared,
+                   and with what it says here of the guest's bundle
   --guest-run NAME=COMMAND   run it in the guest once the image is loaded; results/CELL/guest/NAME.out
+  --markdown       docs/lab-tables.md on standard output
+  --mutate NAME    make the model wrong, and count the cells that notice
 
-Exit status: 0 every cell as expected; 1 a cell failed; 2 usage.
+Exit status: 0 every cell as expected; 1 a cell failed or differs; 2 usage.
 ";
 
 fn main() -> ExitCode {
@@ -57,6 +63,11 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
         Some("run") => run(&cells, &options),
+        Some("ci") => run_sample(&cells, &options),
+        Some("compare") => compare(&options).unwrap_or_else(|error| {
+            eprintln!("identmap-lab: {error}");
+            ExitCode::FAILURE
+        }),
         _ => {
             eprint!("{USAGE}");
             ExitCode::from(2)
@@ -69,6 +80,8 @@ struct Options {
     filter: Option<String>,
     jobs: usize,
     keep_dump: bool,
+    markdown: bool,
+    mutate: Option<Vec<Mutation>>,
 }
 
 impl Options {
@@ -89,6 +102,8 @@ impl Options {
             filter: None,
             jobs: 2,
             keep_dump: false,
+            markdown: false,
+            mutate: None,
         };
         while let Some(option) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
@@ -100,6 +115,19 @@ impl Options {
                 }
                 "--no-jump" => options.settings.jump = false,
                 "--keep-dump" => options.keep_dump = true,
+                "--markdown" => options.markdown = true,
+                "--mutate" => {
+                    let name = value()?;
+                    let chosen: Vec<Mutation> = Mutation::ALL
+                        .into_iter()
+                        .filter(|mutation| name == "all" || name == mutation.name())
+                        .collect();
+                    if chosen.is_empty() {
+                        let names = Mutation::ALL.map(Mutation::name).join(", ");
+                        return Err(format!("--mutate: no {name}; there are all, {names}"));
+                    }
+                    options.mutate = Some(chosen);
+                }
                 "--loud" => options.settings.loud = true,
                 "--patience" => {
                     let seconds =
@@ -138,93 +166,53 @@ fn has_la57(cache: &Path, series: &str) -> bool {
 
 fn run(cells: &[Cell], options: &Options) -> ExitCode {
     let started = Instant::now();
-    let queue: Mutex<VecDeque<Cell>> = Mutex::new(cells.iter().copied().collect());
-    let board = Board::new(cells.len());
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs.min(cells.len()) {
-            scope.spawn(|| {
-                loop {
-                    let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
-                    let Some(cell) = next else { break };
-                    let name = cell.to_string();
-                    let say = |phase: &str| board.phase(&name, phase);
-                    board.done(results::run(&cell, &options.settings, options.keep_dump, &say));
-                }
-            });
-        }
-    });
-    board.finish(started.elapsed())
+    let ended = results::run_all(cells, &options.settings, options.keep_dump, options.jobs);
+    for outcome in &ended {
+        println!("{outcome}");
+    }
+    let failed = ended.iter().filter(|outcome| outcome.result.is_err()).count();
+    println!("{} cells, {failed} failed, {:.0} s", ended.len(), started.elapsed().as_secs_f64());
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What is running, on a terminal's last line, and what has ended.
-struct Board(Mutex<State>);
-
-struct State {
-    total: usize,
-    running: Vec<(String, String)>,
-    ended: Vec<Outcome>,
-    terminal: bool,
-}
-
-impl Board {
-    fn new(total: usize) -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        Self(Mutex::new(State { total, running: Vec::new(), ended: Vec::new(), terminal }))
-    }
-
-    fn phase(&self, cell: &str, phase: &str) {
-        let Ok(mut state) = self.0.lock() else { return };
-        match state.running.iter_mut().find(|(name, _)| name == cell) {
-            Some(found) => phase.clone_into(&mut found.1),
-            None => state.running.push((cell.to_owned(), phase.to_owned())),
+fn run_sample(cells: &[Cell], options: &Options) -> ExitCode {
+    let started = Instant::now();
+    match ci::run(cells, &options.settings, options.jobs) {
+        Err(error) => {
+            eprintln!("identmap-lab: {error}");
+            ExitCode::FAILURE
         }
-        state.draw();
-    }
-
-    fn done(&self, outcome: Outcome) {
-        let Ok(mut state) = self.0.lock() else { return };
-        state.running.retain(|(name, _)| *name != outcome.cell);
-        state.erase();
-        let count = state.ended.len() + 1;
-        eprintln!("[{count:2}/{}] {}", state.total, line(&outcome));
-        state.ended.push(outcome);
-        state.draw();
-    }
-
-    fn finish(&self, elapsed: Duration) -> ExitCode {
-        let Ok(mut state) = self.0.lock() else { return ExitCode::FAILURE };
-        state.erase();
-        state.ended.sort_by(|a, b| a.cell.cmp(&b.cell));
-        for outcome in &state.ended {
-            println!("{}", line(outcome));
-        }
-        let failed = state.ended.iter().filter(|outcome| outcome.result.is_err()).count();
-        println!("{} cells, {failed} failed, {:.0} s", state.ended.len(), elapsed.as_secs_f64());
-        if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-    }
-}
-
-impl State {
-    fn draw(&self) {
-        if self.terminal {
-            let text: Vec<String> =
-                self.running.iter().map(|(name, phase)| format!("{name}: {phase}")).collect();
-            eprint!("\r\x1b[K[{}/{}] {}", self.ended.len(), self.total, text.join(" | "));
-            let _ = std::io::stderr().flush();
-        }
-    }
-
-    fn erase(&self) {
-        if self.terminal {
-            eprint!("\r\x1b[K");
+        Ok((passed, failed)) => {
+            println!("{:.0} s", started.elapsed().as_secs_f64());
+            println!("{passed} passed, {failed} failed");
+            if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
 }
 
-fn line(outcome: &Outcome) -> String {
-    let (word, text) = match &outcome.result {
-        Ok(text) => ("ok", text),
-        Err(text) => ("FAILED", text),
-    };
-    format!("{:28} {word:6} {:5.1} s  {text}", outcome.cell, outcome.seconds)
+/// Compares the results that are there with the model.
+fn compare(options: &Options) -> Result<ExitCode, Failure> {
+    let cache = &options.settings.cache;
+    let mut found = compare::cells(cache)?;
+    found.retain(|(name, _)| options.filter.as_ref().is_none_or(|f| cells::passes(name, f)));
+    if found.is_empty() {
+        return Err("no results to compare: run `identmap-lab run`".into());
+    }
+    if let Some(mutations) = &options.mutate {
+        let table = compare::mutations(&found, mutations);
+        print!("{}", report::mutations(&table));
+        let unnoticed = table.iter().any(|row| row.noticed == 0);
+        return Ok(if unnoticed { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    }
+    let rows: Vec<Row> = compare::all(&found, options.settings.guest_binary.as_deref());
+    if options.markdown {
+        print!("{}", report::markdown(&rows, &compare::mutations(&found, &Mutation::ALL), cache)?);
+    } else {
+        for row in &rows {
+            print!("{}", report::lines(row));
+        }
+        let (good, bad) = report::counts(&rows);
+        println!("{good} the same, {bad} different");
+    }
+    Ok(if report::counts(&rows).1 == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -8,8 +8,11 @@
 //! | `guest/` | output and exit status of commands run in the guest |
 //! | `console.log` | both kernels' console |
 
+use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use identmap::{
@@ -22,7 +25,9 @@ use crate::core_file::{CoreFile, PhysRead, write_core};
 use crate::facts::{Efi, Facts, Leaves, Phys, Range, SCHEMA, Seconds, Transition, Virt};
 use crate::guest::{self, Failure, Registers, Second, Settings};
 use crate::kernel::{self, Kernel, LoadedImage, Slot, Symbols};
+use crate::progress::Board;
 use crate::tables::{self, Tables};
+use crate::work_dir;
 
 /// A cell's line in the final table.
 #[derive(Clone, Debug)]
@@ -33,6 +38,37 @@ pub struct Outcome {
     pub result: Result<String, String>,
     /// Seconds for all of it.
     pub seconds: f64,
+}
+
+/// Runs cells, `jobs` at once, and shows how they get on; what they came to, by name.
+#[must_use]
+pub fn run_all(cells: &[Cell], settings: &Settings, keep_dump: bool, jobs: usize) -> Vec<Outcome> {
+    work_dir::remove_stale();
+    let queue: Mutex<VecDeque<Cell>> = Mutex::new(cells.iter().copied().collect());
+    let board = Board::new(cells.len());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(cells.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
+                    let Some(cell) = next else { break };
+                    let name = cell.to_string();
+                    board.done(run(&cell, settings, keep_dump, &|phase| board.phase(&name, phase)));
+                }
+            });
+        }
+    });
+    board.finish()
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, text) = match &self.result {
+            Ok(text) => ("ok", text),
+            Err(text) => ("FAILED", text),
+        };
+        write!(f, "{:28} {word:6} {:5.1} s  {text}", self.cell, self.seconds)
+    }
 }
 
 /// Runs one cell and saves its results.
@@ -253,11 +289,16 @@ fn efi(
         })
         .min()
         .ok_or("no System RAM in /proc/iomem")?;
-    if cell.firmware == Firmware::OvmfFar && bytes_to_ram < FAR {
+    let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+    if far && bytes_to_ram < FAR {
         return Err(format!(
             "the EFI configuration tables at {config_tables} are only 0x{bytes_to_ram:x} bytes from memory"
         )
         .into());
+    }
+    let apart = system_table.get().abs_diff(config_tables.start().get());
+    if cell.firmware == Firmware::OvmfSplit && apart < FAR {
+        return Err(format!("the EFI tables are only 0x{apart:x} bytes apart").into());
     }
     let (system_table, config_tables) = (Phys(system_table), Range(config_tables));
     Ok(Some(Efi { system_table, config_tables, entries, bytes_to_ram }))

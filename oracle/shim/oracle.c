@@ -29,10 +29,18 @@
  * Status: 0; 12 (ENOMEM) when max_tables did not suffice, then "calls made" says how many requests
  * succeeded before, and the tables are reported as they were left. A malformed batch, or tables that
  * no walk makes sense of, end the process with a line on stderr and status 3.
+ *
+ * Started with two arguments, ROUNDS and REPEATS, it measures: the batches are the same, but the answer
+ * is, for each sequence
+ *     status, tables allocated, ROUNDS x (nanoseconds of REPEATS builds,
+ *                                         nanoseconds of REPEATS memsets of as many bytes)
+ * A build is all calls of the sequence in the arena, whose pages are there already: one round of both
+ * goes before the first that counts. What Linux pays for a table's memory is the zeroing, as ever.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "kernel.h"
 
@@ -175,22 +183,19 @@ static void walk(uint64_t pa, int level, uint64_t virt)
 	}
 }
 
-/* One sequence: Linux builds, our walk reads. Returns the words consumed of the request. */
-static size_t serve(const uint64_t *request, size_t words)
+enum { LEVELS, GBPAGES, OFFSET, PAGE_FLAG, KERNPG_FLAG, PTE_MASK, ENC, BASE, MAX, N, RANGES };
+
+/* Checks one sequence and takes over its settings. */
+static struct x86_mapping_info settings(const uint64_t *request, size_t words)
 {
-	enum { LEVELS, GBPAGES, OFFSET, PAGE_FLAG, KERNPG_FLAG, PTE_MASK, ENC, BASE, MAX, N, RANGES };
 	struct x86_mapping_info info = {
 		.alloc_pgt_page = alloc_table,
 		.free_pgt_page = free_table,
 	};
-	uint64_t n, calls = 0;
-	int status = 0;
-	pgd_t *root;
 
 	if (words < RANGES)
 		fail("a sequence is cut short");
-	n = request[N];
-	if (n > (words - RANGES) / 2)
+	if (request[N] > (words - RANGES) / 2)
 		fail("a sequence has fewer ranges than it says");
 	if ((request[LEVELS] != 4 && request[LEVELS] != 5) || request[GBPAGES] > 1)
 		fail("levels or gbpages out of range");
@@ -203,22 +208,43 @@ static size_t serve(const uint64_t *request, size_t words)
 	__default_kernel_pte_mask = request[PTE_MASK];
 	table_base = request[BASE];
 	max_tables = request[MAX];
-	allocated = freed = reachable = stray = 0;
-	links.len = runs.len = 0;
 	info.page_flag = request[PAGE_FLAG];
 	info.offset = request[OFFSET];
 	info.direct_gbpages = request[GBPAGES];
 	info.kernpg_flag = request[KERNPG_FLAG];
+	return info;
+}
 
+/* Linux's part: the calls of one sequence in an empty arena. Returns how many went well. */
+static uint64_t build(struct x86_mapping_info *info, const uint64_t *request, int *status)
+{
+	uint64_t calls = 0;
+	pgd_t *root;
+
+	allocated = 0;
+	*status = 0;
 	root = alloc_table(NULL);
-	for (; calls < n && !status; calls += !status)
-		status = -kernel_ident_mapping_init(&info, root, request[RANGES + 2 * calls],
-						    request[RANGES + 2 * calls + 1]);
+	for (; calls < request[N] && !*status; calls += !*status)
+		*status = -kernel_ident_mapping_init(info, root, request[RANGES + 2 * calls],
+						     request[RANGES + 2 * calls + 1]);
+	return calls;
+}
+
+/* One sequence: Linux builds, our walk reads. Returns the words consumed of the request. */
+static size_t serve(const uint64_t *request, size_t words)
+{
+	struct x86_mapping_info info = settings(request, words);
+	uint64_t calls;
+	int status;
+
+	freed = reachable = stray = 0;
+	links.len = runs.len = 0;
+	calls = build(&info, request, &status);
 
 	memset(seen, 0, allocated);
 	walk(table_base, (int)request[LEVELS], 0);
 #ifdef HAVE_FREE
-	kernel_ident_mapping_free(&info, root);
+	kernel_ident_mapping_free(&info, (pgd_t *)arena);
 #else
 	freed = UINT64_MAX;
 #endif
@@ -238,13 +264,70 @@ static size_t serve(const uint64_t *request, size_t words)
 	if (runs.len)
 		memcpy(answer.at + answer.len, runs.at, runs.len * sizeof(uint64_t));
 	answer.len += runs.len;
-	return RANGES + 2 * n;
+	return RANGES + 2 * request[N];
 }
 
-int main(void)
+/* Of this thread's processor time: on a busy machine the waits for a processor do not count. */
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+
+	if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now))
+		fail("no clock");
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+/* Keeps the compiler from dropping stores that nothing here reads. */
+static void keep(void)
+{
+	__asm__ volatile("" : : "r"(arena) : "memory");
+}
+
+/* One sequence, measured. Returns the words consumed of the request. */
+static size_t measure(const uint64_t *request, size_t words, uint64_t rounds, uint64_t repeats)
+{
+	struct x86_mapping_info info = settings(request, words);
+	int status;
+
+	build(&info, request, &status);
+	memset(arena, 0, allocated * TABLE_BYTES);
+	put(&answer, (uint64_t)status);
+	put(&answer, allocated);
+	for (uint64_t round = 0; round < rounds; round++) {
+		uint64_t start = nanoseconds(), middle;
+
+		for (uint64_t i = 0; i < repeats; i++, keep())
+			build(&info, request, &status);
+		middle = nanoseconds();
+		for (uint64_t i = 0; i < repeats; i++, keep())
+			memset(arena, 0, allocated * TABLE_BYTES);
+		put(&answer, middle - start);
+		put(&answer, nanoseconds() - middle);
+	}
+	return RANGES + 2 * request[N];
+}
+
+static uint64_t positive(const char *text)
+{
+	char *end;
+	uint64_t number = strtoull(text, &end, 10);
+
+	if (*end || !number)
+		fail("ROUNDS and REPEATS are numbers from 1 on");
+	return number;
+}
+
+int main(int argc, char **argv)
 {
 	struct words batch = { 0 };
+	uint64_t rounds = 0, repeats = 0;
 
+	if (argc == 3) {
+		rounds = positive(argv[1]);
+		repeats = positive(argv[2]);
+	} else if (argc != 1) {
+		fail("usage: oracle [ROUNDS REPEATS]");
+	}
 	arena = aligned_alloc(TABLE_BYTES, ARENA_TABLES * TABLE_BYTES);
 	if (!arena)
 		fail("out of memory");
@@ -265,7 +348,8 @@ int main(void)
 		answer.len = 0;
 		put(&answer, 0); /* the length, known at the end */
 		while (at < batch.len)
-			at += serve(batch.at + at, batch.len - at);
+			at += rounds ? measure(batch.at + at, batch.len - at, rounds, repeats)
+				     : serve(batch.at + at, batch.len - at);
 		answer.at[0] = (answer.len - 1) * sizeof(uint64_t);
 		if (fwrite(answer.at, sizeof(uint64_t), answer.len, stdout) != answer.len ||
 		    fflush(stdout))

@@ -11,6 +11,7 @@ mod picture;
 mod sequence;
 mod shim;
 mod source;
+mod time;
 
 use std::process::ExitCode;
 
@@ -18,15 +19,23 @@ const USAGE: &str = "\
 usage: identmap-oracle linux  [--sequences N] [--series 5.10|6.1|6.12|7.x]... [--seed N]
                               [--only NUMBER] [--threads N] [--policy round-out|exact]
        identmap-oracle crates [--sequences N] [--seed N] [--only NUMBER]
+       identmap-oracle time   [--series S]... [--levels 4|5] [--gbpages on|off] [--rounds N]
+                              [--repeats N]
 
 linux   compares tables with those of Linux's own ident_map.c, fetched from Debian if not cached
 crates  compares plans with the tables of other crates, at every boundary of a leaf
+time    measures Linux's ident_map.c with the requests of standard input, one \"START END\" a line
+        (decimal, half-open). One line a source, fields separated by tabs: series, package, policy,
+        tables, executable, then for each round the nanoseconds of all its builds and of as many
+        memsets of the same bytes
 
   --sequences N   how many sequences of requests (linux: for each source; default 100000)
   --series S      only this source; may be repeated
   --seed N        another set of sequences (default 1)
   --only NUMBER   only the sequence of this number, and print it
   --threads N     default: one for each processor
+  --rounds N      time: how many (default 9), after one that does not count
+  --repeats N     time: builds in a round (default 1)
   --policy P      what to compare with the source instead of the policy it has: must differ
 
 exit status: 0 no difference, 1 differences, 2 usage or something that could not be run";
@@ -56,6 +65,9 @@ struct Options {
 fn run() -> Result<u64, String> {
     let mut args = std::env::args().skip(1);
     let command = args.next().ok_or(USAGE)?;
+    if command == "time" {
+        return time::run(args);
+    }
     let mut options = Options {
         sequences: 100_000,
         series: Vec::new(),

@@ -38,10 +38,32 @@ pub(crate) struct Outcome {
     pub(crate) freed: Option<u64>,
 }
 
+/// How long Linux took for one sequence.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Times {
+    /// 0, or Linux's error as a positive number.
+    pub(crate) status: u64,
+    /// Tables of one build.
+    pub(crate) tables: u64,
+    /// Nanoseconds of a round of builds, and of a round of memsets of the same bytes.
+    pub(crate) rounds: Vec<(u64, u64)>,
+}
+
 impl Shim {
+    /// One that answers with pictures.
     pub(crate) fn start(executable: &Path) -> io::Result<Shim> {
-        let mut child =
-            Command::new(executable).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        Shim::run(Command::new(executable))
+    }
+
+    /// One that measures: rounds, and builds in each.
+    pub(crate) fn start_clock(executable: &Path, rounds: u64, repeats: u64) -> io::Result<Shim> {
+        let mut command = Command::new(executable);
+        command.args([rounds.to_string(), repeats.to_string()]);
+        Shim::run(command)
+    }
+
+    fn run(mut command: Command) -> io::Result<Shim> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("the shim has no pipes"));
         };
@@ -114,6 +136,15 @@ impl Shim {
             picture.runs.push(LeafRun { virt, phys, flags, size, count });
         }
         Ok(Outcome { status, calls, allocated, freed: (freed != NO_FREE).then_some(freed) })
+    }
+
+    /// What was measured of the next sequence of the batch.
+    pub(crate) fn next_times(&mut self, rounds: u64) -> io::Result<Times> {
+        let words = &mut self.words;
+        let mut word = || words.next().ok_or_else(|| io::Error::other("the answer is cut short"));
+        let (status, tables) = (word()?, word()?);
+        let rounds = (0..rounds).map(|_| Ok((word()?, word()?))).collect::<io::Result<_>>()?;
+        Ok(Times { status, tables, rounds })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stages::{Outcome, STAGES, Stage};
+use crate::stages::{STAGES, Stage};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Options {
@@ -50,25 +50,17 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 struct Row {
     name: &'static str,
-    result: Result<Outcome, String>,
+    result: Result<(), String>,
     took: Duration,
 }
 
 impl Row {
     fn word(&self) -> &'static str {
-        match self.result {
-            Ok(Outcome::Passed) => "passed",
-            Ok(Outcome::Skipped(_)) => "skipped",
-            Err(_) => "FAILED",
-        }
+        if self.result.is_ok() { "passed" } else { "FAILED" }
     }
 
     fn remark(&self) -> &str {
-        match &self.result {
-            Ok(Outcome::Passed) => "",
-            Ok(Outcome::Skipped(why)) => why,
-            Err(message) => message,
-        }
+        self.result.as_ref().err().map_or("", String::as_str)
     }
 }
 
@@ -90,7 +82,6 @@ fn table(rows: &[Row], total: Duration) -> String {
     use std::fmt::Write;
 
     let mut text = format!("{:14} {:8} {:>8}\n", "stage", "result", "seconds");
-    let mut counts = [0_usize; 3];
     for row in rows {
         let line = format!(
             "{:14} {:8} {:>8.1}  {}",
@@ -101,15 +92,10 @@ fn table(rows: &[Row], total: Duration) -> String {
         );
         text.push_str(line.trim_end());
         text.push('\n');
-        counts[match row.result {
-            Ok(Outcome::Passed) => 0,
-            Err(_) => 1,
-            Ok(Outcome::Skipped(_)) => 2,
-        }] += 1;
     }
     let _ = writeln!(text, "{:14} {:8} {:>8.1}", "total", "", total.as_secs_f64());
-    let [passed, failed, skipped] = counts;
-    let _ = writeln!(text, "stages: {passed} passed, {failed} failed, {skipped} skipped");
+    let passed = rows.iter().filter(|row| row.result.is_ok()).count();
+    let _ = writeln!(text, "stages: {passed} passed, {} failed", rows.len() - passed);
     text
 }
 
@@ -143,17 +129,15 @@ mod tests {
     #[test]
     fn the_table_names_what_failed_and_ends_with_counts() {
         let rows = [
-            Row { name: "fmt", result: Ok(Outcome::Passed), took: Duration::from_millis(1500) },
+            Row { name: "fmt", result: Ok(()), took: Duration::from_millis(1500) },
             Row { name: "deny", result: Err("no".into()), took: Duration::ZERO },
-            Row { name: "lab", result: Ok(Outcome::Skipped("none")), took: Duration::ZERO },
         ];
         let expected = "\
 stage          result    seconds
 fmt            passed        1.5
 deny           FAILED        0.0  no
-lab            skipped       0.0  none
 total                        2.0
-stages: 1 passed, 1 failed, 1 skipped
+stages: 1 passed, 1 failed
 ";
         assert_eq!(table(&rows, Duration::from_secs(2)), expected);
     }

@@ -10,13 +10,7 @@ pub(crate) struct Stage {
     pub(crate) about: &'static str,
     /// Whether `--quick` runs it: seconds to a few minutes, no network, no root.
     pub(crate) quick: bool,
-    pub(crate) run: fn() -> Result<Outcome, String>,
-}
-
-pub(crate) enum Outcome {
-    Passed,
-    /// There is nothing to run, and why.
-    Skipped(&'static str),
+    pub(crate) run: fn() -> Result<(), String>,
 }
 
 pub(crate) const STAGES: &[Stage] = &[
@@ -63,7 +57,7 @@ pub(crate) const STAGES: &[Stage] = &[
     Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
 ];
 
-fn setup() -> Result<Outcome, String> {
+fn setup() -> Result<(), String> {
     // (program, package): the oracle compiles ident_map.c and unpacks kernel sources.
     const NEEDED: [(&str, &str); 5] =
         [("gcc", "gcc"), ("xz", "xz-utils"), ("tar", "tar"), ("awk", "mawk"), ("dpkg-deb", "dpkg")];
@@ -77,14 +71,14 @@ fn setup() -> Result<Outcome, String> {
     } else {
         tools::apt_install(&missing)?;
     }
-    passed(Ok(()))
+    Ok(())
 }
 
-fn fmt() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["fmt", "--all", "--check"])))
+fn fmt() -> Result<(), String> {
+    run(&mut cargo(["fmt", "--all", "--check"]))
 }
 
-fn clippy() -> Result<Outcome, String> {
+fn clippy() -> Result<(), String> {
     let mut command = cargo([
         "clippy",
         "--locked",
@@ -93,24 +87,24 @@ fn clippy() -> Result<Outcome, String> {
         "--all-targets",
         "--all-features",
     ]);
-    passed(run(command.args(["--", "-D", "warnings"])))
+    run(command.args(["--", "-D", "warnings"]))
 }
 
-fn test() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"])))
+fn test() -> Result<(), String> {
+    run(&mut cargo(["test", "--locked", "--workspace", "--no-fail-fast"]))
 }
 
-fn test_features() -> Result<Outcome, String> {
-    passed(run(&mut cargo(["test", "--locked", "--package", "identmap", "--all-features"])))
+fn test_features() -> Result<(), String> {
+    run(&mut cargo(["test", "--locked", "--package", "identmap", "--all-features"]))
 }
 
-fn doc() -> Result<Outcome, String> {
+fn doc() -> Result<(), String> {
     let mut command = cargo(["doc", "--locked", "--workspace", "--no-deps", "--all-features"]);
-    passed(run(command.env("RUSTDOCFLAGS", "-D warnings")))
+    run(command.env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-fn pages() -> Result<Outcome, String> {
-    passed(write_pages(&["man", "completions"], true))
+fn pages() -> Result<(), String> {
+    write_pages(&["man", "completions"], true)
 }
 
 /// Writes the generated files, or checks that the committed ones are current.
@@ -119,31 +113,30 @@ pub(crate) fn write_pages(what: &[&str], check: bool) -> Result<(), String> {
     run(command.args(what).args(check.then_some("--check")))
 }
 
-fn no_std() -> Result<Outcome, String> {
-    passed(run(Command::new("crates/nostd-check/check.sh").current_dir(tools::root())))
+fn no_std() -> Result<(), String> {
+    run(&mut script("crates/nostd-check/check.sh"))
 }
 
-fn deny() -> Result<Outcome, String> {
+fn deny() -> Result<(), String> {
     let program = tools::cargo_deny()?;
     println!("    not checked: advisories, whose database is not in a package registry");
     let mut command = Command::new(program);
     command.current_dir(tools::root()).args(["--all-features", "check", "--hide-inclusion-graph"]);
-    passed(run(command.args(["licenses", "bans", "sources"])))
+    run(command.args(["licenses", "bans", "sources"]))
 }
 
-fn oracle() -> Result<Outcome, String> {
+fn oracle() -> Result<(), String> {
     let oracle = ["run", "--locked", "--release", "--package", "identmap-oracle", "--"];
     run(cargo(oracle).args(["linux", "--sequences", "1000000"]))?;
-    passed(run(cargo(oracle).arg("crates")))
+    run(cargo(oracle).arg("crates"))
 }
 
-fn lab() -> Result<Outcome, String> {
-    if !tools::root().join("lab/Cargo.toml").is_file() {
-        return Ok(Outcome::Skipped("lab/ is not there"));
-    }
-    passed(run(Command::new("lab/run.sh").current_dir(tools::root())))
+fn lab() -> Result<(), String> {
+    run(script("lab/run.sh").arg("ci"))
 }
 
-fn passed(result: Result<(), String>) -> Result<Outcome, String> {
-    result.map(|()| Outcome::Passed)
+fn script(path: &str) -> Command {
+    let mut command = Command::new(tools::root().join(path));
+    command.current_dir(tools::root());
+    command
 }

@@ -89,7 +89,12 @@ fn shown(command: &Command) -> String {
     let variables = command.get_envs().filter_map(|(name, value)| {
         Some(format!("{}='{}'", name.to_string_lossy(), value?.to_string_lossy()))
     });
-    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let program = Path::new(command.get_program());
+    // Scripts of the repository by their path, programs by their name.
+    let program = match program.strip_prefix(root()) {
+        Ok(script) => script.as_os_str(),
+        Err(_) => program.file_name().unwrap_or(program.as_os_str()),
+    };
     let words = std::iter::once(program).chain(command.get_args());
     variables
         .chain(words.map(|word| word.to_string_lossy().into_owned()))

@@ -2,6 +2,7 @@
 //! next kernel needs and what must not be mapped.
 
 use identmap::{PlanError, TableCount};
+use identmap_linux::tables::Tables;
 use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Producer, Traits};
 use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
@@ -10,7 +11,7 @@ use crate::findings;
 use crate::scene::{exposures, fate_in};
 use crate::{
     Confidence, Coverage, Fate, Finding, MapInput, PolicyKind, Scene, Severity, SlackKind, Stage,
-    Verdict,
+    TablesUnusable, Verdict,
 };
 
 /// What is to be judged.
@@ -24,6 +25,29 @@ pub struct Question<'a> {
     pub consumer: Consumer,
     /// `kexec -l` or `-p`.
     pub kind: Kind,
+    /// The tables of the image that is loaded on the machine.
+    pub tables: ImageTables<'a>,
+}
+
+/// The tables of the image that is to be entered.
+#[derive(Clone, Debug)]
+pub enum ImageTables<'a> {
+    /// They were read.
+    Read(&'a Tables),
+    /// They were not, so they are modelled; why, in a few words.
+    NotRead(String),
+}
+
+/// What the audit rests on.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum TablesUsed {
+    /// The image's own tables.
+    Read {
+        /// They are what a producer that is possible would make.
+        as_modelled: bool,
+    },
+    /// The model; why, in a few words.
+    Modelled(String),
 }
 
 /// The answer, with everything it rests on.
@@ -41,6 +65,8 @@ pub struct Audit {
     pub hazards: Vec<Hazard>,
     /// One for each producer that is possible.
     pub scenes: Vec<Scene>,
+    /// Whether they show the image's own tables or modelled ones.
+    pub tables: TablesUsed,
     /// What each policy would do here.
     pub policies: Vec<PolicyRow>,
 }
@@ -104,6 +130,19 @@ pub fn check(question: &Question<'_>) -> Audit {
             }
         }
     }
+    let tables = match &question.tables {
+        ImageTables::NotRead(why) => TablesUsed::Modelled(why.clone()),
+        ImageTables::Read(tables) => match real_scenes(&stage, &scenes, tables) {
+            Ok((real, as_modelled)) => {
+                scenes = real;
+                TablesUsed::Read { as_modelled }
+            }
+            Err(why) => {
+                found.extend(findings::of_unusable_tables(why));
+                TablesUsed::Modelled(why.to_string())
+            }
+        },
+    };
     found.extend(of_scenes(&scenes));
     if let (Known::Uncertain { why, .. }, true) = (&gbpages, differ(&scenes)) {
         let what = "whether 1 GiB pages are in use decides";
@@ -128,8 +167,27 @@ pub fn check(question: &Question<'_>) -> Audit {
         needs,
         hazards,
         scenes,
+        tables,
         policies,
     }
+}
+
+/// The modelled scenes with the image's own tables in place of plans. Producers that would have made
+/// other tables are left out, if there is one that would have made these; whether there is.
+fn real_scenes(
+    stage: &Stage<'_>,
+    modelled: &[Scene],
+    tables: &Tables,
+) -> Result<(Vec<Scene>, bool), TablesUnusable> {
+    let mut real = Vec::new();
+    for model in modelled {
+        let mut scene = stage.scene_of_tables(model.traits, model.gbpages, tables)?;
+        scene.labels.clone_from(&model.labels);
+        real.push((model.coverage.runs == scene.coverage.runs, scene));
+    }
+    let as_modelled = real.iter().any(|(same, _)| *same);
+    real.retain(|(same, _)| *same || !as_modelled);
+    Ok((real.into_iter().map(|(_, scene)| scene).collect(), as_modelled))
 }
 
 /// The findings of every scene; those that do not hold under all of them say under which,

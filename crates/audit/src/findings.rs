@@ -8,7 +8,7 @@ use identmap_machine::{
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
-use crate::{Confidence, Finding, Severity};
+use crate::{Confidence, Finding, Severity, TablesUnusable};
 
 /// The commit that made Linux request the configuration table, and where it is.
 const CFG_FIX: &str = "a producer that requests it: 6.1.113, 6.6.55, 6.10.14, 6.11.3 or later \
@@ -73,6 +73,17 @@ fn is_whole(layout: &Layout) -> bool {
             .is_ok_and(|window| layout.of_kind(MemType::Usable).any(|ram| ram.intersects(window)))
     };
     has_ram(0, 1 << 20) && has_ram(1 << 20, 16 << 20)
+}
+
+/// The image's own tables were read, but are not what a plan could be.
+pub(crate) fn of_unusable_tables(why: TablesUnusable) -> Option<Finding> {
+    // What was not read is modelled, as without an image; what was read and is not Linux's map is
+    // another matter.
+    (why != TablesUnusable::NotWhole).then(|| {
+        let text = "this is no map that Linux makes; what is said here of a map holds for the modelled one";
+        Finding::new("tables", Severity::Warning, Confidence::Unknown, why.to_string(), text)
+            .remedy("look at them: identmap tables --live")
+    })
 }
 
 /// What is not known of the producer itself.

@@ -8,8 +8,8 @@ mod matrix;
 mod planned;
 mod scene;
 
-pub use check::{Audit, PolicyFigures, PolicyRow, Question, check, is_uv};
-pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind};
+pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUsed, check, is_uv};
+pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 pub use finding::{Confidence, Finding, Severity, Verdict};
 pub use matrix::{Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix};
 pub use planned::Planned;

@@ -1,13 +1,14 @@
 //! One producer, one consumer, one machine: what is missing, lucky, exposed.
 
 use identmap::{PhysAddr, PhysRange, PlanError};
+use identmap_linux::tables::Tables;
 use identmap_linux::{
     Certainty, Condition, Kind, Need, Place, PolicyKind as LinuxPolicy, RequestList, Traits,
     requests,
 };
 use identmap_machine::{Hazard, Layout, Machine, Severity as HazardSeverity, ranges};
 
-use crate::{Coverage, MapInput, PolicyKind, SlackKind};
+use crate::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 
 /// How a need fares under one map.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -151,24 +152,44 @@ impl Stage<'_> {
     /// As [`identmap::Plan::new`].
     pub fn scene(&self, traits: Traits, gbpages: bool) -> Result<Scene, PlanError> {
         let list = requests(self.machine, self.layout, &traits, self.kind);
-        let config = traits.config(self.machine, gbpages);
-        let policy = match traits.policy {
-            LinuxPolicy::RoundOut => PolicyKind::RoundOut,
-            LinuxPolicy::Exact => PolicyKind::Exact,
-        };
         let coverage = Coverage::plan(&MapInput {
-            config,
-            policy,
+            config: traits.config(self.machine, gbpages),
+            policy: policy_of(&traits),
             uv: false,
             requests: &list.ranges(),
             forbidden: &[],
             slack: SlackKind::None,
             ram: &[],
         })?;
+        Ok(self.judged(traits, gbpages, list, coverage))
+    }
+
+    /// The same with tables that were read, in place of a plan.
+    ///
+    /// # Errors
+    /// As [`Coverage::from_tables`].
+    pub fn scene_of_tables(
+        &self,
+        traits: Traits,
+        gbpages: bool,
+        tables: &Tables,
+    ) -> Result<Scene, TablesUnusable> {
+        let list = requests(self.machine, self.layout, &traits, self.kind);
+        let config = traits.config(self.machine, gbpages);
+        let coverage = Coverage::from_tables(tables, policy_of(&traits), config, &list.ranges())?;
+        Ok(self.judged(traits, gbpages, list, coverage))
+    }
+
+    fn judged(
+        &self,
+        traits: Traits,
+        gbpages: bool,
+        list: RequestList,
+        coverage: Coverage,
+    ) -> Scene {
         let needs = gather(self.needs, |need| fate_in(need, &coverage, &traits));
         let exposures = exposures(&coverage, self.hazards);
-        Ok(Scene { traits, gbpages, list, coverage, needs, exposures, labels: Vec::new() }
-            .labelled())
+        Scene { traits, gbpages, list, coverage, needs, exposures, labels: Vec::new() }.labelled()
     }
 
     /// The requests that the guarded map is planned for: the producer's, and every need
@@ -183,6 +204,13 @@ impl Stage<'_> {
         }));
         let forbidden = forbidden(self.hazards, &wanted);
         (wanted, forbidden)
+    }
+}
+
+fn policy_of(traits: &Traits) -> PolicyKind {
+    match traits.policy {
+        LinuxPolicy::RoundOut => PolicyKind::RoundOut,
+        LinuxPolicy::Exact => PolicyKind::Exact,
     }
 }
 

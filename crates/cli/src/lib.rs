@@ -4,7 +4,9 @@
 
 mod args;
 mod commands;
+mod disk;
 mod live;
+mod loaded;
 mod output;
 mod source;
 
@@ -27,6 +29,7 @@ pub fn run() -> ExitCode {
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Tables(args) => commands::tables::run(args, &cli.output),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("identmap: {error}");

@@ -118,8 +118,13 @@ pub(crate) fn names(inputs: &Inputs) -> Names {
 }
 
 fn content(path: impl AsRef<Path>) -> Content {
+    content_up_to(path, MAX_FILE)
+}
+
+/// The first `most` bytes of a file.
+pub(crate) fn content_up_to(path: impl AsRef<Path>, most: u64) -> Content {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(most).read_to_end(&mut bytes));
     match read {
         Ok(_) => Content::Bytes(bytes),
         Err(error) => failed(&error),
@@ -232,7 +237,7 @@ fn message(record: &[u8]) -> impl Iterator<Item = u8> + '_ {
 
 /// The leaves that facts come from; CPUID is the same on every processor that Linux starts.
 #[cfg(target_arch = "x86_64")]
-fn cpuid() -> Vec<CpuidLeaf> {
+pub(crate) fn cpuid() -> Vec<CpuidLeaf> {
     use core::arch::x86_64::__cpuid_count;
     let basic = __cpuid_count(0, 0).eax;
     let extended = __cpuid_count(0x8000_0000, 0).eax;
@@ -261,6 +266,6 @@ fn cpuid() -> Vec<CpuidLeaf> {
 
 /// Another processor has no CPUID: facts must come from a file.
 #[cfg(not(target_arch = "x86_64"))]
-fn cpuid() -> Vec<CpuidLeaf> {
+pub(crate) fn cpuid() -> Vec<CpuidLeaf> {
     Vec::new()
 }

@@ -76,7 +76,7 @@ fn what_is_no_text_of_a_machine_is_refused() {
         ("prose", b"Dear maintainers,\nmy laptop does not kexec.\n".to_vec()),
         ("binary noise", noise),
         ("NUL bytes", vec![0; 4096]),
-        ("not UTF-8", vec![0xff, 0xfe, 0x80, b'\n'].repeat(100)),
+        ("not UTF-8", [0xff, 0xfe, 0x80, b'\n'].repeat(100)),
         ("an ELF header", b"\x7fELF\x02\x01\x01\0".to_vec()),
         ("JSON of something else", b"{\"schema\": \"other/1\"}".to_vec()),
         ("a gzip header", vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3]),

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use identmap_audit::{Question, check};
+use identmap_audit::{ImageTables, Question, check};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
 use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::redact::{Names, redact};
@@ -207,7 +207,8 @@ fn a_damaged_bundle_is_refused_by_every_command() {
 /// `check` in JSON, of a machine by this name.
 fn answer(machine: &Machine, kind: Kind) -> Value {
     let producer = Producer::of(KernelVersion::of(machine).and_then(Result::ok));
-    let question = Question { machine, producer, consumer: Consumer::default(), kind };
+    let tables = ImageTables::NotRead(String::new());
+    let question = Question { machine, producer, consumer: Consumer::default(), kind, tables };
     let audit = check(&question);
     let report = CheckReport::new(machine, &question.producer, &question.consumer, &audit);
     serde_json::to_value(report).expect("JSON")

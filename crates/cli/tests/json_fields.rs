@@ -7,6 +7,9 @@ use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::live::Content;
 use serde_json::Value;
 
+#[path = "support/kernel.rs"]
+mod kernel;
+
 const SAMPLES: [&str; 12] = [
     "uv-2019",
     "uv-2023",
@@ -56,6 +59,20 @@ fn diff_fields_are_documented() {
     });
     let own = SAMPLES.iter().map(|name| vec!["diff".into(), format!("sample:{name}")]);
     assert_fields_are_documented("diff", pairs.chain(own));
+}
+
+#[test]
+fn tables_fields_are_documented() {
+    let files = kernel::Files::new("json-fields");
+    let [dump, kallsyms, btf, odd] =
+        ["dump.elf", "kallsyms", "btf", "odd.raw"].map(|n| files.path(n));
+    let lines = [
+        format!("tables {dump} --kallsyms {kallsyms} --btf {btf} --at 0x1000"),
+        format!("tables {dump} --kallsyms {btf} --btf {btf}"),
+        format!("tables {odd} --base 0x1000 --cr3 0x1000 --encryption-bit 51"),
+        format!("tables {}", files.path("user-mode.elf")),
+    ];
+    assert_fields_are_documented("tables", lines.iter().map(|line| words(line)));
 }
 
 #[test]
@@ -128,7 +145,8 @@ fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-const OPTIONAL_GROUPS: [&str; 4] = ["leaf", "made_by", "nearest_below", "nearest_above"];
+const OPTIONAL_GROUPS: [&str; 6] =
+    ["leaf", "made_by", "nearest_below", "nearest_above", "image", "walk"];
 
 /// The first column of the table in the command's section.
 fn documented(command: &str) -> BTreeSet<String> {

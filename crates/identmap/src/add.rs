@@ -40,7 +40,9 @@ pub fn empty_root<W: TableWrite>(memory: &mut W, config: &Config) -> Result<Phys
 /// covered, and nothing forbidden is touched, with more tables at times than a plan needs.
 ///
 /// The tables that exist count as the caller's: an unreadable one is an error, and no entry that is
-/// present is ever followed past the level of its leaf.
+/// present is ever followed past the level of its leaf. They must be a tree where the request
+/// lies: what is written to a table that is reached in two ways (a recursive slot, say) shows in both,
+/// so that some of the request may stay unmapped, or the promise to write nothing on an error be lost.
 ///
 /// # Errors
 /// [`AddError::Plan`] as [`Plan::new`]; [`AddError::Exhausted`] before anything is written if

@@ -107,13 +107,30 @@ impl<W: TableWrite> Filler<'_, W> {
     }
 }
 
-/// Consecutive leaves: the hot loop.
+/// Consecutive leaves, the first with these bits.
 fn write_leaves(entries: &mut [u64], first: u64, size: PageSize) {
+    match size {
+        PageSize::Size4K => write_steps::<{ PageSize::Size4K.bytes() }>(entries, first),
+        PageSize::Size2M => write_steps::<{ PageSize::Size2M.bytes() }>(entries, first),
+        PageSize::Size1G => write_steps::<{ PageSize::Size1G.bytes() }>(entries, first),
+    }
+}
+
+/// The hot loop. Sixteen entries are one sum plus constants: the compiler makes eight vectors of them that
+/// do not wait for each other. With the distance as a variable it makes none (`cargo xtask asm` looks).
+fn write_steps<const STEP: u64>(entries: &mut [u64], first: u64) {
+    // The last sum may lie past the end of the map; it is never stored.
     let mut bits = first;
-    for entry in entries {
+    let (blocks, rest) = entries.as_chunks_mut::<16>();
+    for block in blocks {
+        for (entry, i) in block.iter_mut().zip(0..) {
+            *entry = bits.wrapping_add(i * STEP);
+        }
+        bits = bits.wrapping_add(16 * STEP);
+    }
+    for entry in rest {
         *entry = bits;
-        // The last sum may lie one frame past the end of the map; it is never stored.
-        bits = bits.wrapping_add(size.bytes());
+        bits = bits.wrapping_add(STEP);
     }
 }
 

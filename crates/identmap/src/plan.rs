@@ -19,6 +19,16 @@ pub struct Run {
 }
 
 impl Run {
+    /// Leaves of `size` that map `range`; `None` unless both ends are multiples of `size`.
+    #[must_use]
+    pub const fn new(range: PhysRange, size: PageSize) -> Option<Run> {
+        if range.start().is_aligned(size) && range.end().is_aligned(size) {
+            Some(Run { range, size })
+        } else {
+            None
+        }
+    }
+
     /// The bytes that the leaves map.
     #[must_use]
     pub const fn range(self) -> PhysRange {

@@ -25,7 +25,7 @@ const BREAKS: [u64; 7] = [
 ];
 
 /// Enough tables for anything these tests build.
-const ROOM: usize = 24;
+const ROOM: usize = 14;
 
 #[test]
 fn every_sequence_of_up_to_three_requests_under_round_out_and_exact() {

@@ -3,19 +3,30 @@
 //! ([`Producer`], [`requests`]), and which ranges the kernel that is entered
 //! reads before it owns its page tables ([`needs::needs`]).
 //!
+//! And, as real as it gets: the tables of an image that is loaded, out of a running kernel's
+//! memory ([`kimage`], with [`kallsyms`] and [`btf`]) or out of a dump ([`vmcore`], [`tables`]).
+//! [`memory`] has the traits by which that memory is reached.
+//!
 //! Every statement about a version carries the commit that made it true and
 //! where that was verified. What a version number does not tell is said to be
 //! uncertain, with every answer that is possible.
 
+pub mod btf;
 pub mod firmware;
 pub mod history;
+pub mod kallsyms;
+pub mod kimage;
 mod known;
+pub mod memory;
 pub mod needs;
 mod producer;
 mod release;
 mod requests;
+pub mod tables;
+mod transition;
 pub mod traps;
 mod version;
+pub mod vmcore;
 
 pub use known::Known;
 pub use needs::{Certainty, Condition, Consumer, Need, NeedRule, Place};
@@ -25,4 +36,5 @@ pub use requests::{
     ISA_END, Kind, Request, RequestList, RequestSource, Unknown, UnknownRequest, pfn_mapped,
     requests,
 };
+pub use transition::{ControlCode, TransitionLeaf};
 pub use version::{Blur, Builder, KernelVersion, Upstream, VersionError};

@@ -7,7 +7,7 @@ use crate::producer::Traits;
 use crate::release::{Release, Releases};
 use crate::version::KernelVersion;
 
-/// Releases whose decompressor masks the flags off PGD[0] before it takes it for the address of a
+/// Releases whose decompressor masks the flags off `PGD[0]` before it takes it for the address of a
 /// 4-level table ("x86/boot: Fix page table access in 5-level to 4-level paging transition").
 /// Debian changelogs name 6.1.160 and 6.12.63; `pgtable_64.c` of 7.2.13 has `PTE_PFN_MASK`.
 /// Releases between that were not read are taken for unfixed.
@@ -21,7 +21,7 @@ const PGD_FLAGS_MASKED: &[Releases] = &[
 pub const LEVEL_CHANGE_SOURCE: &str =
     "20251022220755.1026144-4-usamaarif642@gmail.com; arch/x86/boot/compressed/pgtable_64.c";
 
-/// Whether the consumer may take flags of PGD[0] for a part of an address: the producer runs with 5
+/// Whether the consumer may take flags of `PGD[0]` for a part of an address: the producer runs with 5
 /// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it.
 #[must_use]
 pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> bool {

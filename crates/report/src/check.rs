@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use identmap::PageSize;
-use identmap_audit::{Audit, Confidence, Finding, PolicyRow, Severity, Verdict};
+use identmap_audit::{Audit, Confidence, Finding, PolicyRow, Severity, TablesUsed, Verdict};
 use identmap_linux::{Consumer, Known, Producer};
 use identmap_machine::{CpuVendor, Machine, MemType, Uv};
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub struct CheckReport {
     machine: MachineRow,
     producer: String,
     consumer: String,
+    /// Whether the map is the loaded image's own, or modelled and why.
+    tables: String,
     findings: Vec<FindingRow>,
     policies: BTreeMap<&'static str, PolicyJson>,
     #[serde(skip)]
@@ -117,6 +119,7 @@ impl CheckReport {
                 || "any supported kernel (5.10 or later)".to_owned(),
                 |version| format!("Linux {version}"),
             ),
+            tables: tables_text(&audit.tables),
             findings: audit.findings.iter().map(finding_row).collect(),
             policies: rows.iter().filter_map(|(name, row)| Some((*name, row.clone()?))).collect(),
             answer: audit.verdict,
@@ -136,7 +139,8 @@ impl CheckReport {
         let mut out = String::new();
         let _ = writeln!(out, "machine   {}", self.machine_line(style));
         let _ = writeln!(out, "producer  {}", self.producer);
-        let _ = writeln!(out, "consumer  {}\n", self.consumer);
+        let _ = writeln!(out, "consumer  {}", self.consumer);
+        let _ = writeln!(out, "tables    {}\n", self.tables);
         let (word, tone, sentence) = match self.answer {
             Verdict::Safe => {
                 ("SAFE", Tone::Good, "what the next kernel needs is mapped, nothing forbidden is")
@@ -358,6 +362,16 @@ fn machine_row(machine: &Machine, audit: &Audit) -> MachineRow {
         efi: identmap_linux::firmware::efi_booted(machine),
         uv: machine.uv.map(|uv| uv == Uv::Hubbed).or(likely_uv),
         ram_bytes: audit.layout.as_ref().map(|layout| layout.total(MemType::Usable)),
+    }
+}
+
+fn tables_text(tables: &TablesUsed) -> String {
+    match tables {
+        TablesUsed::Read { as_modelled: true } => "read from the loaded image".to_owned(),
+        TablesUsed::Read { as_modelled: false } => {
+            "read from the loaded image; not as modelled".to_owned()
+        }
+        TablesUsed::Modelled(why) => format!("modelled ({why})"),
     }
 }
 

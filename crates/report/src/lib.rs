@@ -10,6 +10,7 @@ mod explain;
 mod hex;
 mod map;
 mod matrix;
+mod tables;
 mod text;
 mod wrap;
 
@@ -20,4 +21,5 @@ pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
 pub use map::{MapReport, page_name};
 pub use matrix::MatrixReport;
+pub use tables::{TablesReport, TablesSource};
 pub use text::{Columns, Style, Tone, human_size};

@@ -1,23 +1,52 @@
 //! `identmap check`.
 
-use identmap_audit::{Audit, Question, Severity, Verdict, check};
+use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check};
 use identmap_linux::Kind;
+use identmap_machine::{Machine, Segment};
 use identmap_report::CheckReport;
 
 use crate::args::{Check, FailOn, Output};
+use crate::loaded::{self, Loaded, Wishes};
 use crate::output::{Failure, Status};
 use crate::source;
 
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
-    let machine = source::machine(&args.source, &args.facts)?;
+    let mut machine = source::machine(&args.source, &args.facts)?;
     let producer = source::producer(&machine);
     let consumer = source::consumer(&args.facts)?;
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
-    let question = Question { machine: &machine, producer, consumer, kind };
+    let loaded = of_image(args, &mut machine, kind);
+    let tables = match &loaded {
+        Ok(loaded) => ImageTables::Read(&loaded.tables),
+        Err(why) => ImageTables::NotRead(why.clone()),
+    };
+    let question = Question { machine: &machine, producer, consumer, kind, tables };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
     output.print(&report, |style| report.text(style))?;
     Ok(status(&audit, args.fail_on))
+}
+
+/// The image that is loaded, with its tables, or why they are not used. What the image tells of the
+/// machine is added.
+fn of_image(args: &Check, machine: &mut Machine, kind: Kind) -> Result<Loaded, String> {
+    if args.source != "live" {
+        return Err("only a running kernel's image can be read".to_owned());
+    }
+    let supposed = &args.facts;
+    if supposed.producer.is_some() || supposed.nogbpages {
+        return Err("another producer is supposed".to_owned());
+    }
+    let wishes = Wishes { maxphyaddr: machine.cpu.maxphyaddr, ..Wishes::default() };
+    match loaded::read(kind, &wishes) {
+        Ok(Some(loaded)) => {
+            let segments = loaded.image.segments.iter().map(|&range| Segment { range });
+            machine.segments = segments.collect();
+            Ok(loaded)
+        }
+        Ok(None) => Err("no image is loaded".to_owned()),
+        Err(lost) => Err(lost.join("; ")),
+    }
 }
 
 fn status(audit: &Audit, fail_on: FailOn) -> Status {

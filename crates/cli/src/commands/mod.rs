@@ -7,3 +7,4 @@ pub(crate) mod explain;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
+pub(crate) mod tables;

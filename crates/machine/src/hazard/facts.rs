@@ -16,6 +16,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) described: Vec<PhysRange>,
     /// All that either calls memory for programs.
     pub(crate) ram: Vec<PhysRange>,
+    /// What the running kernel uses as RAM.
+    pub(crate) used: Vec<PhysRange>,
     /// Reserved ranges above 4 GiB that begin where RAM ends.
     pub(crate) tails: Vec<PhysRange>,
     /// Whether this is an HPE UV with hubs.
@@ -36,9 +38,10 @@ impl<'a> Facts<'a> {
         let described = ranges::normalise(regions().map(|r| r.range).collect());
         let ram =
             ranges::normalise(regions().filter(|r| is_ram(r.kind)).map(|r| r.range).collect());
+        let used = running.iter().flat_map(|layout| layout.of_kind(MemType::Usable)).collect();
         let tails = firmware.as_ref().map_or_else(Vec::new, |layout| tails(layout.regions()));
         let uv = uv(machine, firmware.as_ref(), &tails);
-        Facts { machine, firmware, described, ram, tails, uv }
+        Facts { machine, firmware, described, ram, used, tails, uv }
     }
 
     /// Firmware's ranges of one type.

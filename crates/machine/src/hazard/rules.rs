@@ -57,14 +57,15 @@ pub static RULES: &[Rule] = &[
     Rule {
         id: "snp-rmp",
         title: "the RMP table of SEV-SNP",
-        severity: Severity::Fault,
+        // Only a write faults, and nobody writes there: reading, or speculating, is allowed.
+        severity: Severity::Caution,
         source: "AMD64 APM vol. 2, section 15.36; Linux arch/x86/virt/svm/sev.c",
         applies: |facts| facts.machine.rmp.map(|_| Certainty::Certain),
         ranges: |facts| facts.machine.rmp.into_iter().collect(),
     },
     Rule {
         id: "snp-rmp-neighbour",
-        title: "memory in one 2 MiB frame with an end of the RMP table",
+        title: "RAM in one 2 MiB frame with an end of the RMP table",
         severity: Severity::Fault,
         source: "Linux 400fea4b9651; arch/x86/virt/svm/sev.c, __snp_fixup_e820_tables()",
         applies: |facts| facts.machine.rmp.map(|_| Certainty::Certain),
@@ -73,7 +74,8 @@ pub static RULES: &[Rule] = &[
     Rule {
         id: "acpi-unusable",
         title: "memory in which firmware found errors",
-        severity: Severity::Poison,
+        // Mapped by over-reach for years without a report; nobody reads it on purpose.
+        severity: Severity::Caution,
         source: "ACPI 6.5, table 15.4, AddressRangeUnusable",
         // Loaders such as tboot use the type for memory that they protect.
         applies: |facts| (!facts.is_xen()).then_some(Certainty::Likely),
@@ -201,9 +203,12 @@ fn hypertransport_top_ranges(facts: &Facts<'_>) -> Vec<PhysRange> {
 
 /// What shares a 2 MiB frame with an end of the RMP table: the frame has one RMP
 /// entry, so a write to any of it faults, whatever the size of the leaf.
+/// RAM that a write through a 2 MiB leaf can fault on. Kernels with the fix take such RAM out of
+/// their map ("Reserving start/end of RMP table on a 2MB boundary"): then there is none.
 fn rmp_neighbours(facts: &Facts<'_>) -> Vec<PhysRange> {
     let Some(rmp) = facts.machine.rmp else { return Vec::new() };
-    ranges::subtract(&[rmp.round_out(PageSize::Size2M)], &[rmp])
+    let beside = ranges::subtract(&[rmp.round_out(PageSize::Size2M)], &[rmp]);
+    ranges::intersect(&beside, &facts.used)
 }
 
 /// Resources of `/proc/iomem` that `wanted` picks by name and depth, merged.

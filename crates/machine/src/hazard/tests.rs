@@ -190,7 +190,13 @@ fn the_frames_that_the_rmp_table_shares() {
     let rmp = r(0x7ffe800000, 0x807f100000);
     let machine = Machine { rmp: Some(rmp), ..machine_of(text) };
     assert_eq!(of_rule(&machine, "snp-rmp"), [rmp]);
-    assert_eq!(of_rule(&machine, "snp-rmp-neighbour"), [r(0x807f100000, 0x807f200000)]);
+    assert_eq!(of_rule(&machine, "snp-rmp-neighbour"), [r(0x807f100000, 0x807f1ff000)]);
+    // A kernel with the fix has taken that RAM out of its map.
+    let range = r(0x807f000000, 0x807f200000);
+    let fixed =
+        crate::MapUpdate { range, from: MemType::Usable, to: Some(MemType::Reserved), line: 9 };
+    let mended = Machine { updates: vec![fixed], ..machine };
+    assert!(of_rule(&mended, "snp-rmp-neighbour").is_empty());
     let aligned = Machine { rmp: Some(r(0x40000000, 0x80000000)), ..Machine::default() };
     assert!(of_rule(&aligned, "snp-rmp-neighbour").is_empty());
 }

@@ -34,9 +34,14 @@ impl Content {
         }
     }
 
-    /// The contents as text without its last line end; what is not UTF-8 is replaced.
+    /// The contents as text without its last line end; what is not UTF-8 is replaced, and so are
+    /// control characters, which a terminal might obey when names are printed.
     fn text(&self) -> Option<String> {
-        self.bytes().map(|b| String::from_utf8_lossy(b).trim_end_matches(['\n', '\0']).to_owned())
+        let plain = |c: char| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c };
+        self.bytes().map(|b| {
+            let text = String::from_utf8_lossy(b);
+            text.trim_end_matches(['\n', '\0']).chars().map(plain).collect()
+        })
     }
 }
 

@@ -12,7 +12,7 @@ const EXCERPT_CHARS: usize = 120;
 /// recognised, [`line`](Self::line) is 0 and only the message is printed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseError {
-    /// Name of the input, as given by the caller.
+    /// Name of the input, as given by the caller, without control characters.
     pub source: String,
     /// Line, counted from 1; 0 if no line is to blame.
     pub line: usize,
@@ -33,7 +33,7 @@ impl ParseError {
     /// An error of the input as a whole.
     pub(crate) fn whole(source: &str, message: impl Into<String>) -> ParseError {
         ParseError {
-            source: source.to_owned(),
+            source: source.chars().map(printable).collect(),
             line: 0,
             column: 0,
             excerpt: String::new(),
@@ -65,7 +65,7 @@ impl ParseError {
             excerpt.push('…');
         }
         ParseError {
-            source: source.to_owned(),
+            source: source.chars().map(printable).collect(),
             line: number,
             column: before + 1,
             excerpt,

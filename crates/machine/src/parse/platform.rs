@@ -1,11 +1,11 @@
 //! Lines of a boot log that are no map: kernel, command line, hardware, processor, reservations.
 
-use identmap::{PhysAddr, PhysRange};
+use identmap::{PageSize, PhysAddr, PhysRange};
 
 use super::boot::Boot;
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, Note, Uv};
+use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemType, Note, Uv};
 
 /// `MAXMEM >> PAGE_SHIFT` with 46 physical bits (4-level) and 52 (5-level paging):
 /// `MAX_PHYSMEM_BITS` in `arch/x86/include/asm/sparsemem.h`, printed by `e820_end_pfn()`.
@@ -54,6 +54,9 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
             m.cpu.snp_host = Some(true);
         });
     }
+    if let Some(at) = rest.find(RMP_FIXUP) {
+        return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
+    }
     if let Some(tail) = rest.strip_prefix("RAMDISK: [mem ") {
         let c = Cursor::new(text, text.trim_end().len() - tail.len());
         return record(boot, line, "initial ramdisk", inclusive(c), |m, range| {
@@ -65,6 +68,25 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
     }
     processor(boot, rest)
+}
+
+/// Printed where the kernel takes RAM beside the RMP table out of its map
+/// (`__snp_fixup_e820_tables()`, `arch/x86/virt/svm/sev.c`).
+const RMP_FIXUP: &str = "Reserving start/end of RMP table on a 2MB boundary [";
+
+/// One 2 MiB frame from the address on becomes reserved, as far as it was RAM.
+fn rmp_fixup(boot: &mut Boot, line: usize, tail: &str) -> bool {
+    let digits = tail.trim_start_matches("0x").split(']').next().unwrap_or_default();
+    let start = u64::from_str_radix(digits, 16).ok();
+    let frame = start.and_then(|at| PhysRange::from_len(at, PageSize::Size2M.bytes()).ok());
+    if let Some(range) = frame {
+        let (from, to) = (MemType::Usable, Some(MemType::Reserved));
+        boot.push_update(MapUpdate { range, from, to, line });
+    } else {
+        let text = "the frame reserved beside the RMP table cannot be read".to_owned();
+        boot.note(Note { line, text, unreadable: true });
+    }
+    true
 }
 
 /// `Linux version RELEASE (…) #N SMP …`: at the start of a message, or behind the prefix of one inside the

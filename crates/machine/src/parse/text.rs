@@ -100,6 +100,8 @@ fn clean(raw: &[u8]) -> Cow<'_, str> {
             // Web pages turn spaces and hyphens into these.
             '\u{a0}' => out.push(' '),
             '\u{2013}' | '\u{2011}' => out.push('-'),
+            // Names go from here into reports: no terminal shall obey them.
+            c if c.is_control() && c != '\t' => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }

@@ -149,6 +149,28 @@ impl<'a> Btf<'a> {
         }
     }
 
+    /// Where a bit field, or a member that is none, lies: its first bit counted from the start of the
+    /// structure, and its width in bits. One name, not a path. `None` as for [`Btf::offset_of`].
+    #[must_use]
+    pub fn bits(&self, structure: &str, member: &str) -> Option<(u64, u64)> {
+        let structure = self.structure(structure)?;
+        let mut budget = MEMBERS_MAX;
+        let found = self.find_bits(structure, member, DEPTH, &mut budget)?;
+        let (first, id, width) = found;
+        if width != 0 {
+            return Some((first, u64::from(width)));
+        }
+        let id = self.resolve(id)?;
+        let (size, _) = self.size_of_id(id, DEPTH)?;
+        // Without the kind flag the integer's own width tells (btf.rst, BTF_KIND_INT).
+        let entry = self.entry(id)?;
+        if kind(entry.info) == INT {
+            let data = u32_at(entry.trailer, 0)?;
+            return Some((first + u64::from(data >> 16 & 0xff), u64::from(data & 0xff)));
+        }
+        Some((first, size.checked_mul(8)?))
+    }
+
     /// Size in bytes of a structure or union. `None` if there is none of that name.
     #[must_use]
     pub fn size_of(&self, structure: &str) -> Option<u64> {
@@ -162,7 +184,7 @@ impl<'a> Btf<'a> {
             .find(|entry| entry.is_structure() && self.is_named(entry.name, name))
     }
 
-    /// Bit offset and type of a member, looking into anonymous members.
+    /// Bit offset and type of a member that is no bit field, looking into anonymous members.
     fn find_member(
         &self,
         structure: Entry<'a>,
@@ -170,6 +192,18 @@ impl<'a> Btf<'a> {
         depth: u32,
         budget: &mut u32,
     ) -> Option<(u64, u32)> {
+        let (bits, id, width) = self.find_bits(structure, name, depth, budget)?;
+        (width == 0).then_some((bits, id))
+    }
+
+    /// Bit offset, type, and width if it is a bit field, of a member.
+    fn find_bits(
+        &self,
+        structure: Entry<'a>,
+        name: &str,
+        depth: u32,
+        budget: &mut u32,
+    ) -> Option<(u64, u32, u32)> {
         let depth = depth.checked_sub(1)?;
         for at in 0..structure.count() {
             *budget = budget.checked_sub(1)?;
@@ -178,14 +212,14 @@ impl<'a> Btf<'a> {
             let (bits, width) =
                 if structure.flag() { (raw & 0x00ff_ffff, raw >> 24) } else { (raw, 0) };
             if member != 0 && self.is_named(member, name) {
-                return (width == 0).then_some((u64::from(bits), id));
+                return Some((u64::from(bits), id, width));
             }
             if member == 0
                 && let Some(inner) =
                     self.resolve(id).and_then(|id| self.entry(id)).filter(Entry::is_structure)
-                && let Some((inner_bits, id)) = self.find_member(inner, name, depth, budget)
+                && let Some((inner_bits, id, width)) = self.find_bits(inner, name, depth, budget)
             {
-                return Some((u64::from(bits) + inner_bits, id));
+                return Some((u64::from(bits) + inner_bits, id, width));
             }
         }
         None
@@ -393,6 +427,10 @@ mod tests {
         assert_eq!(btf.offset_of("outer", "named.back"), Some(24), "through a typedef");
         assert_eq!(btf.offset_of("outer", "named.back.first"), None, "not through a pointer");
         assert_eq!(btf.offset_of("outer", "bits"), None, "a bit field has no byte offset");
+        assert_eq!(btf.bits("outer", "bits"), Some((256, 5)));
+        assert_eq!(btf.bits("outer", "deep"), Some((64, 64)));
+        assert_eq!(btf.bits("outer", "named"), Some((192, 64)));
+        assert_eq!(btf.bits("outer", "none"), None);
         assert_eq!(btf.offset_of("outer", "fir"), None);
         assert_eq!(btf.offset_of("oute", "first"), None);
         assert_eq!(btf.offset_of("outer", ""), None);
@@ -412,6 +450,7 @@ mod tests {
                     let _ = btf.member("outer", "named.back");
                     let _ = btf.member("outer", "list");
                     let _ = btf.size_of("inner");
+                    let _ = btf.bits("outer", "bits");
                 }
             }
         }

@@ -5,6 +5,10 @@
 #   apt_private_suites SUITE...   read these suites' package lists; later calls look only there
 #   apt_private_matching REGEX    package names that match (extended regular expression), newest first
 #   apt_private_download DIR PACKAGE...
+#   apt_private_step NAME DIR FUNCTION ARGUMENT...   run FUNCTION ARGUMENT... DIR, unless DIR/package.txt is there
+#
+# Functions return 1 when something fails. They are called where `set -e` has no effect (left of `||`),
+# so each of their steps, and each step of what apt_private_step runs, says `|| return 1` itself.
 #
 # The mirrors are the ones this machine's own apt sources name, in either format; a machine that is
 # not Debian says them in IDENTMAP_DEBIAN_MIRROR (and IDENTMAP_DEBIAN_SECURITY_MIRROR). Packages are
@@ -16,6 +20,31 @@ die() {
     exit 2
 }
 readonly hide_hosts='s#([a-z+]+://)[^/ ]+#\1…#g'
+
+# What is fetched is complete when its package.txt is there, which is therefore written last, by a
+# rename. In a subshell, so that one thing out of reach does not take the others with it.
+apt_private_step() {
+    local name=$1 into=$2
+    shift 2
+    if [[ -s $into/package.txt ]]; then
+        say "$name: cached, $(head -n 1 "$into/package.txt")"
+        return 0
+    fi
+    apt_private_begin
+    (trap - EXIT; "$@" "$into") || return 1
+    [[ -s $into/package.txt ]] || {
+        say "$name: fetched, but its package.txt is not there"
+        return 1
+    }
+    say "$name: $(head -n 1 "$into/package.txt")"
+}
+
+# Writes package.txt from standard input.
+apt_private_complete() {
+    local into=$1
+    cat >"$into/package.txt.new" && [[ -s $into/package.txt.new ]] &&
+        mv "$into/package.txt.new" "$into/package.txt"
+}
 
 apt_private_begin() {
     [[ -z ${scratch:-} ]] || return 0
@@ -35,22 +64,22 @@ apt_private_begin() {
     # Without one of its own, a mirror usually carries the security archive as a sibling.
     [[ -n $security_mirror ]] || security_mirror=$(sed -nE 's#/debian/?$#/debian-security#p' <<<"$main_mirror")
 
-    scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/identmap-apt.XXXXXX")
+    scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/identmap-apt.XXXXXX") || die "no scratch directory"
     trap 'rm -rf "$scratch"' EXIT
     chmod 755 "$scratch" # apt drops to the user _apt when it runs as root
 }
 
 apt_private_suites() {
     local work="$scratch/${1//\//_}" suite uri
-    mkdir -p "$work"/{lists/partial,cache/archives/partial}
-    : >"$work/sources.list"
+    mkdir -p "$work"/{lists/partial,cache/archives/partial} || return 1
+    : >"$work/sources.list" || return 1
     for suite in "$@"; do
         case $suite in
             *-security) uri=$security_mirror ;;
             *) uri=$main_mirror ;;
         esac
         [[ -n $uri ]] || continue
-        echo "deb [arch=amd64 signed-by=$keyring] $uri $suite main" >>"$work/sources.list"
+        echo "deb [arch=amd64 signed-by=$keyring] $uri $suite main" >>"$work/sources.list" || return 1
     done
     apt_options=(
         -q -o Dir::Etc::sourcelist="$work/sources.list" -o Dir::Etc::sourceparts=-
@@ -67,7 +96,7 @@ apt_private_suites() {
     apt-get "${apt_options[@]}" update >"$apt_log" 2>&1 || true
     if grep -qE '^(W|E|Err)' "$apt_log"; then
         say "  of $*, this could not be read:"
-        grep -E '^(W|E)' "$apt_log" | sed -E "s/^/    /; $hide_hosts" >&2 || true
+        grep -E '^(W|E)' "$apt_log" | sed -E "s/^/    /; $hide_hosts; s/ *\[IP:[^]]*\]//" >&2 || true
         if grep -qE 'NO_PUBKEY|EXPKEYSIG|is not signed|verif|signature' "$apt_log"; then
             say "  a newer package debian-archive-keyring may have the key"
         fi
@@ -81,8 +110,8 @@ apt_private_matching() {
 apt_private_download() {
     local into=$1
     shift
-    mkdir -p "$into"
-    chmod 777 "$into" # apt drops to the user _apt when it runs as root
+    mkdir -p "$into" || return 1
+    chmod 777 "$into" || return 1 # apt drops to the user _apt when it runs as root
     (cd "$into" && apt-get "${apt_options[@]}" download "$@") >"$scratch/download.log" 2>&1 || {
         say "  apt-get download failed:"
         grep '^E:' "$scratch/download.log" | sed -E "s/^/    /; $hide_hosts; s/ *\[IP:[^]]*\]//" >&2

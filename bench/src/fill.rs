@@ -1,0 +1,223 @@
+//! Building tables: identmap, the other crates and Linux, beside `memset` of the same bytes.
+
+use std::hint::black_box;
+
+use identmap::{Arena, Found, Leaves, PageSize, PhysAddr, Run, Seen, Slot};
+
+use crate::adapters::{Crate, Memory};
+use crate::cases::{self, Case};
+use crate::clock::{median, time};
+use crate::instructions;
+use crate::linux::{self, Linux};
+use crate::Options;
+
+/// Who builds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Builder {
+    Memset,
+    Ours,
+    Theirs(Crate),
+}
+
+impl Builder {
+    fn all() -> impl Iterator<Item = Builder> {
+        [Builder::Memset, Builder::Ours].into_iter().chain(Crate::ALL.map(Builder::Theirs))
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Builder::Memset => "memset",
+            Builder::Ours => "identmap",
+            Builder::Theirs(other) => other.name(),
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Builder> {
+        Builder::all().find(|builder| builder.name() == name)
+    }
+}
+
+/// A line of the table.
+struct Row {
+    who: String,
+    tables: u64,
+    /// Nanoseconds of one build.
+    build: f64,
+    /// The same as a multiple of `memset`, by rounds.
+    ratio: f64,
+    instructions: Option<u64>,
+}
+
+/// Everything that a case needs while it is built, made once.
+struct Bed<'c> {
+    case: &'c Case,
+    memory: Memory,
+    slots: Vec<Slot>,
+    runs: Vec<Run>,
+    tables: u64,
+}
+
+impl<'c> Bed<'c> {
+    fn new(case: &'c Case) -> Result<Bed<'c>, String> {
+        let mut slots = case.slots();
+        let plan = case.plan(&mut slots).map_err(|e| e.to_string())?;
+        let (runs, tables) = (plan.runs().collect(), plan.tables().total());
+        // patina_paging takes some tables for itself.
+        let memory = Memory::new(tables as usize + 16);
+        Ok(Bed { case, memory, slots, runs, tables })
+    }
+
+    fn build(&mut self, builder: Builder) -> Result<u64, String> {
+        match builder {
+            Builder::Memset => {
+                self.memory.clear(self.tables as usize);
+                Ok(self.tables)
+            }
+            Builder::Ours => ours(self.case, &mut self.slots, &mut self.memory),
+            Builder::Theirs(other) => other.build(&mut self.memory, black_box(&self.runs)),
+        }
+    }
+
+    /// Reads what was built: the leaves must be the plan's.
+    fn check(&mut self, builder: Builder) -> Result<(), String> {
+        if builder == Builder::Memset {
+            return Ok(());
+        }
+        let base = PhysAddr::new(self.memory.base()).ok_or("tables lie past 2^52")?;
+        let mut arena = Arena::new(self.memory.tables(), base).map_err(|e| e.to_string())?;
+        while identmap::TableWrite::allocate(&mut arena).is_some() {}
+        let mut seen = vec![Seen::EMPTY; arena.tables().len() * 2];
+        let mut expected = self.runs.iter();
+        for found in Leaves::new(&arena, base, self.case.config().paging(), &mut seen) {
+            match found {
+                // patina_paging maps its root in itself, in the upper half, which comes last.
+                _ if in_upper_half(found) && builder != Builder::Ours => break,
+                Found::Leaves(run) if run.virt.get() == run.phys.get() => {
+                    let run = (run.phys, run.size, run.count);
+                    let wanted = expected.next().map(|r| (r.range().start(), r.size(), r.count()));
+                    if Some(run) != wanted {
+                        return Err(format!("{}: built {run:?}, planned {wanted:?}", builder.name()));
+                    }
+                }
+                other => return Err(format!("{}: {other:?}", builder.name())),
+            }
+        }
+        match expected.next() {
+            None => Ok(()),
+            Some(run) => Err(format!("{}: {run} is missing", builder.name())),
+        }
+    }
+}
+
+fn in_upper_half(found: Found) -> bool {
+    let virt = match found {
+        Found::Leaves(run) => run.virt,
+        Found::Shared { virt, .. } | Found::TooMany { virt, .. } => virt,
+        _ => return false,
+    };
+    virt.get() >> 63 == 1
+}
+
+/// Plans and builds: what a user of identmap pays, from ranges to tables.
+#[inline(never)]
+fn ours(case: &Case, slots: &mut [Slot], memory: &mut Memory) -> Result<u64, String> {
+    let base = PhysAddr::new(memory.base()).ok_or("tables lie past 2^52")?;
+    let plan = black_box(case).plan(slots).map_err(|e| e.to_string())?;
+    let mut arena = Arena::new(memory.tables(), base).map_err(|e| e.to_string())?;
+    let built = plan.build(&mut arena).map_err(|e| e.to_string())?;
+    Ok(black_box(built).tables.total())
+}
+
+/// Prints the table.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    println!("## Building tables\n");
+    println!("| map | leaves | by | tables | ns/leaf | x memset | instructions/leaf |");
+    println!("|---|---|---|---|---|---|---|");
+    for case in cases::all()? {
+        if options.only.as_ref().is_some_and(|only| !case.name.contains(only.as_str())) {
+            continue;
+        }
+        let mut bed = Bed::new(&case)?;
+        let leaves: u64 = bed.runs.iter().map(|run| run.count()).sum();
+        for row in rows(&mut bed, options)? {
+            let Row { who, tables, build, ratio, instructions } = row;
+            let per_leaf = build / leaves as f64;
+            let instructions =
+                instructions.map_or("-".into(), |n| format!("{:.2}", n as f64 / leaves as f64));
+            println!(
+                "| {} | {leaves} {} | {who} | {tables} | {per_leaf:.3} | {ratio:.2} | {instructions} |",
+                case.name,
+                sizes(&bed.runs),
+            );
+        }
+    }
+    println!();
+    Ok(())
+}
+
+fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
+    let case = bed.case;
+    // A round takes some hundred microseconds at least, so that the clock's own cost does not show.
+    let repeats = (8192 / bed.tables).max(1);
+    let mut counts = Vec::new();
+    for builder in Builder::all() {
+        counts.push(bed.build(builder)?);
+        bed.check(builder)?;
+    }
+    let mut times = vec![Vec::new(); counts.len()];
+    for _ in 0..options.rounds {
+        for (builder, times) in Builder::all().zip(&mut times) {
+            let (ns, result) = time(|| (0..repeats).try_for_each(|_| bed.build(builder).map(drop)));
+            result?;
+            times.push(ns as f64 / repeats as f64);
+        }
+    }
+    let memset = times[0].clone();
+    let mut rows = Vec::new();
+    for ((builder, tables), times) in Builder::all().zip(counts).zip(times) {
+        let ratio = median(times.iter().zip(&memset).map(|(build, memset)| build / memset).collect());
+        let instructions = match options.instructions {
+            true => Some(instructions::of_builder(case.name, builder)?),
+            false => None,
+        };
+        let row = Row { who: builder.name().into(), tables, build: median(times), ratio, instructions };
+        rows.push(row);
+    }
+    for linux in linux::time(options, case, options.rounds, repeats)? {
+        if !case.rule.is(&linux.policy) {
+            continue;
+        }
+        if linux.tables != bed.tables {
+            let (theirs, ours) = (linux.tables, bed.tables);
+            return Err(format!("{}: {} takes {theirs} tables, we {ours}", case.name, linux.package));
+        }
+        let instructions = match options.instructions {
+            true => Some(instructions::of_linux(options, case, &linux)?),
+            false => None,
+        };
+        let Linux { package, tables, build, ratio, .. } = linux;
+        rows.push(Row { who: package, tables, build, ratio, instructions });
+    }
+    Ok(rows)
+}
+
+fn sizes(runs: &[Run]) -> String {
+    let sizes = PageSize::ALL.into_iter().filter(|&size| runs.iter().any(|run| run.size() == size));
+    sizes.map(|size| size.to_string()).collect::<Vec<_>>().join("+")
+}
+
+/// One build and nothing else, for callgrind.
+pub(crate) fn once(case_name: &str, builder: &str) -> Result<(), String> {
+    let builder = Builder::named(builder).ok_or("no such builder")?;
+    let cases = cases::all()?;
+    let case = cases.iter().find(|case| case.name == case_name).ok_or("no such case")?;
+    let mut bed = Bed::new(case)?;
+    counted(&mut bed, builder)
+}
+
+/// What callgrind counts.
+#[inline(never)]
+fn counted(bed: &mut Bed<'_>, builder: Builder) -> Result<(), String> {
+    black_box(bed).build(builder).map(drop)
+}
+

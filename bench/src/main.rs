@@ -1,0 +1,88 @@
+//! Measures identmap beside Linux's own `ident_map.c`, other crates and `memset`. `README.md` tells what
+//! the tables mean; `cargo xtask bench` runs all of it.
+
+mod adapters;
+mod cases;
+mod clock;
+mod fill;
+mod instructions;
+mod linux;
+mod plans;
+mod policies;
+mod process;
+mod random;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: identmap-bench [SECTION]... [--oracle FILE] [--identmap FILE] [--rounds N] [--instructions]
+                      [--only MAP]
+
+sections (default: all)
+  fill      building tables, beside memset of the same bytes
+  plans     what plans cost, by memory and by number of ranges
+  tables    tables used by each policy on every real map in testdata/machines
+  process   `identmap check sample:*` as whole processes
+
+  --oracle FILE    identmap-oracle: fill measures Linux's own code too
+  --identmap FILE  identmap: what process runs
+  --rounds N       medians of this many, 7 at least (default 9)
+  --instructions   fill counts instructions too (with valgrind; takes minutes)
+  --only MAP       fill: only maps with this in their name";
+
+/// What the command line says.
+pub(crate) struct Options {
+    pub(crate) oracle: Option<PathBuf>,
+    pub(crate) identmap: Option<PathBuf>,
+    pub(crate) rounds: usize,
+    pub(crate) instructions: bool,
+    pub(crate) only: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("identmap-bench: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let mut args = std::env::args().skip(1);
+    let mut sections = Vec::new();
+    let mut options =
+        Options { oracle: None, identmap: None, rounds: 9, instructions: false, only: None };
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
+        match arg.as_str() {
+            "--oracle" => options.oracle = Some(value()?.into()),
+            "--identmap" => options.identmap = Some(value()?.into()),
+            "--rounds" => {
+                let number: usize = value()?.parse().map_err(|_| USAGE)?;
+                options.rounds = number.max(7);
+            }
+            "--instructions" => options.instructions = true,
+            "--only" => options.only = Some(value()?),
+            "once" => return fill::once(&value()?, &value()?),
+            "fill" | "plans" | "tables" | "process" => sections.push(arg),
+            _ => return Err(USAGE.into()),
+        }
+    }
+    let wants = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
+    if wants("fill") {
+        fill::run(&options)?;
+    }
+    if wants("plans") {
+        plans::run(&options)?;
+    }
+    if wants("tables") {
+        policies::run()?;
+    }
+    if wants("process") {
+        process::run(&options)?;
+    }
+    Ok(())
+}
