@@ -112,14 +112,7 @@ pub(crate) fn names(inputs: &Inputs) -> Names {
     for card in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
         names.extend(text(&card.path().join("address").to_string_lossy()));
     }
-    if let Directory::Files(files) = &inputs.dmi {
-        let telling =
-            |path: &str| ["serial", "uuid", "asset_tag"].iter().any(|w| path.ends_with(w));
-        for (path, content) in files {
-            let bytes = content.bytes().filter(|_| telling(path));
-            names.extend(bytes.map(|b| String::from_utf8_lossy(b).trim().to_owned()));
-        }
-    }
+    names.extend(Names::in_dmi(inputs));
     names.extend(["USER", "SUDO_USER", "LOGNAME"].iter().filter_map(|v| std::env::var(v).ok()));
     Names::new(names.iter().map(String::as_str))
 }

@@ -86,8 +86,8 @@ fn capture_fields_are_documented() {
     let bundle = Bundle::new(Facts::Live(Box::new(live))).write().expect("small");
     let file = std::env::temp_dir().join(format!("identmap-fields-{}.json", std::process::id()));
     std::fs::write(&file, bundle).expect("a temporary file");
-    let line = format!("capture --show {}", file.display());
-    assert_fields_are_documented("capture", [words(&line)]);
+    let words = words(&format!("capture --show {}", file.display()));
+    assert_fields_are_documented("capture", [words]);
     std::fs::remove_file(&file).expect("it is there");
 }
 

@@ -63,7 +63,7 @@ pub fn look(results: &Path, binary: Option<&Path>) -> Result<Option<Looked>, Fai
             format!("{error}; {}", String::from_utf8_lossy(&output.stderr).trim())
         })?;
         wrong.extend(
-            differing(&inside, &outside, String::new())
+            differing(&inside, &outside, "")
                 .into_iter()
                 .map(|place| format!("check differs inside and on the host: {place}")),
         );
@@ -88,7 +88,7 @@ fn read_answer(text: &[u8], place: &str) -> Result<Value, Failure> {
 }
 
 /// Paths at which two values differ.
-fn differing(a: &Value, b: &Value, path: String) -> Vec<String> {
+fn differing(a: &Value, b: &Value, path: &str) -> Vec<String> {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) => {
             let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
@@ -99,7 +99,7 @@ fn differing(a: &Value, b: &Value, path: String) -> Vec<String> {
                 .flat_map(|key| {
                     let (a, b) = pair(key);
                     let path = format!("{path}/{key}");
-                    differing(&a.unwrap_or(Value::Null), &b.unwrap_or(Value::Null), path)
+                    differing(&a.unwrap_or(Value::Null), &b.unwrap_or(Value::Null), &path)
                 })
                 .collect()
         }
@@ -107,7 +107,7 @@ fn differing(a: &Value, b: &Value, path: String) -> Vec<String> {
             .iter()
             .zip(b)
             .enumerate()
-            .flat_map(|(index, (a, b))| differing(a, b, format!("{path}/{index}")))
+            .flat_map(|(index, (a, b))| differing(a, b, &format!("{path}/{index}")))
             .collect(),
         _ if a == b => Vec::new(),
         _ => vec![format!("{path}: {a} and {b}")],
@@ -223,7 +223,7 @@ mod tests {
     fn answers_differ_where_they_do() {
         let a = serde_json::json!({ "x": [1, { "y": 2 }], "z": null });
         let b = serde_json::json!({ "x": [1, { "y": 3 }], "w": true });
-        let places = differing(&a, &b, String::new());
+        let places = differing(&a, &b, "");
         assert_eq!(places, ["/w: null and true", "/x/1/y: 2 and 3"]);
     }
 }

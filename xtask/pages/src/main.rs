@@ -3,6 +3,7 @@
 
 mod completions;
 mod files;
+mod format;
 mod man;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use crate::files::Files;
+use crate::format;
 
 const SECTION: &str = "8";
 
@@ -28,6 +29,7 @@ pub(crate) fn pages() -> Files {
     }
     let page = main_page(&command, &names, &version).expect("memory can be written");
     pages.insert(format!("identmap.{SECTION}"), page);
+    pages.insert(format!("{}.{}", format::NAME, format::SECTION), format::page(&version));
     pages
 }
 
@@ -107,6 +109,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("explain") => "The address is mapped.",
         Some("matrix") => "The table was drawn, whatever it says.",
         Some("diff") => "No difference.",
+        Some("capture") => "The bundle was written, or shown.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
         _ => "Safe: no problem was found.",
     };
@@ -114,11 +117,11 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix") => "",
+        Some("matrix" | "capture") => "",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain") => "",
+        Some("map" | "explain" | "capture") => "",
         Some("matrix") => "Nothing can be told.",
         Some("diff") => "Memory cannot be compared.",
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
@@ -232,6 +235,24 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "diff",
         &[("identmap diff before.txt after.txt", "What a firmware update changed in the map.")],
+    ),
+    (
+        "capture",
+        &[
+            ("identmap capture --show", "What would a bundle of this machine hold, and what not?"),
+            (
+                "identmap capture -o bundle.json",
+                "Write it. As root, or most addresses are missing.",
+            ),
+            (
+                "identmap check bundle.json",
+                "Somewhere else: what that machine would have answered.",
+            ),
+            (
+                "identmap capture dmesg.txt -o bundle.json",
+                "Keep of a boot log what matters, without what identifies.",
+            ),
+        ],
     ),
 ];
 

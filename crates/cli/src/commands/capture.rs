@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Capture, output: &Output) -> Result<Status, Failure> {
     if doubt {
         eprintln!(
             "identmap: warning: from this bundle `check` answers something else than from {name}: \
-             a mistake of identmap's, please report it"
+             unless a name of this machine is a word of its hardware, please report it"
         );
     }
     Ok(Status::Safe)
@@ -69,7 +69,11 @@ fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
     } else {
         Bundle::new(Facts::Text(bytes.into_owned()))
     };
-    Ok((name, bundle, Names::default()))
+    let names: Vec<String> = match &bundle.facts {
+        Facts::Live(inputs) => Names::in_dmi(inputs).collect(),
+        Facts::Text(_) => Vec::new(),
+    };
+    Ok((name, bundle, Names::new(names.iter().map(String::as_str))))
 }
 
 /// Whether `check` says another thing of what was written than of what was read.

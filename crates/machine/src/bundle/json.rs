@@ -43,6 +43,16 @@ pub(super) fn from_base64(text: &str) -> Option<Vec<u8>> {
     BASE64_STANDARD.decode(text).ok()
 }
 
+/// Whether this begins with the checksum's key and its algorithm.
+pub(super) fn is_integrity(bytes: &[u8]) -> bool {
+    let value = || {
+        let after_key = bytes.strip_prefix(b"\"")?.strip_prefix(INTEGRITY.as_bytes())?;
+        let after_colon = after_key.strip_prefix(b"\"")?.trim_ascii_start().strip_prefix(b":")?;
+        after_colon.trim_ascii_start().strip_prefix(b"\"")
+    };
+    value().is_some_and(|value| value.starts_with(ALGORITHM.as_bytes()))
+}
+
 /// The file: `schema` first, the checksum last.
 pub(super) fn pretty(content: &Map<String, Value>) -> String {
     let mut out = String::new();

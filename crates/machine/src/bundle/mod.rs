@@ -219,13 +219,10 @@ impl Bundle {
     #[must_use]
     pub fn is_in(bytes: &[u8]) -> bool {
         // The one stands at the beginning, the other at the end; a cut leaves one.
-        let marks = [format!("\"{SCHEMA}"), format!("\"{}", json::ALGORITHM)];
+        let schema = format!("\"{SCHEMA}");
+        let is_mark = |rest: &[u8]| rest.starts_with(schema.as_bytes()) || json::is_integrity(rest);
         bytes.len() <= MAX_INPUT
-            && bytes
-                .iter()
-                .enumerate()
-                .filter(|&(_, &b)| b == b'"')
-                .any(|(at, _)| marks.iter().any(|m| bytes[at..].starts_with(m.as_bytes())))
+            && bytes.iter().enumerate().any(|(at, &b)| b == b'"' && is_mark(&bytes[at..]))
     }
 
     /// Reads the text of a bundle. `name` is used for errors.
@@ -382,7 +379,7 @@ pub fn config_that_matters(config: &str) -> String {
         config.lines().filter_map(|line| Some((name(line)?, line.trim_end()))).collect();
     lines.sort_unstable();
     lines.dedup();
-    lines.into_iter().map(|(_, line)| format!("{line}\n")).collect()
+    lines.into_iter().flat_map(|(_, line)| [line, "\n"]).collect()
 }
 
 /// Where the JSON breaks.

@@ -230,6 +230,7 @@ fn a_newer_schema_is_called_newer() {
 fn what_this_version_does_not_know_is_refused_even_with_a_right_checksum() {
     use serde_json::{Map, Value, json};
     type Content = Map<String, Value>;
+    type Change = Box<dyn FnOnce(&mut Content)>;
     fn live(c: &mut Content) -> &mut Content {
         c["live"].as_object_mut().expect("an object")
     }
@@ -239,7 +240,7 @@ fn what_this_version_does_not_know_is_refused_even_with_a_right_checksum() {
     let set_live = |key: &'static str, value: Value| {
         move |c: &mut Content| drop(live(c).insert(key.to_owned(), value))
     };
-    let kinds: Vec<(&str, Box<dyn FnOnce(&mut Content)>)> = vec![
+    let kinds: Vec<(&str, Change)> = vec![
         ("surprise", Box::new(set("surprise", json!(1)))),
         ("/proc/surprise", Box::new(set_live("/proc/surprise", json!("x")))),
         ("made_by", Box::new(|c| drop(c.remove("made_by")))),
@@ -348,6 +349,14 @@ fn a_bundle_inside_of_a_bundle_is_not_read() {
     let file = written(&outer);
     assert_eq!(Bundle::read("b", file.as_bytes()), Ok(outer.clone()));
     assert_eq!(parse::machine("b", file.as_bytes()), outer.machine("b"));
+}
+
+/// Container engines write such words into logs.
+#[test]
+fn a_log_that_speaks_of_digests_is_a_log() {
+    let log = "msg=\"sha256:0123\" integrity: \"x\"\nBIOS-e820: [mem 0x0-0x9fbff] usable\n";
+    assert!(!Bundle::is_in(log.as_bytes()));
+    assert_eq!(parse::machine("m", log.as_bytes()).expect("a machine").maps.len(), 1);
 }
 
 #[test]

@@ -82,7 +82,7 @@ impl Directory {
     }
 
     /// Paths and contents of the files that were read.
-    fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    pub(crate) fn contents(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.files().iter().filter_map(|(path, c)| Some((path.as_str(), c.bytes()?)))
     }
 

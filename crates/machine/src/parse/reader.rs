@@ -67,12 +67,11 @@ pub(super) fn uses(bytes: &[u8]) -> Vec<Use> {
     let mut lines = Lines::new(bytes).peekable();
     while let Some(line) = lines.next() {
         uses.resize(line.number - 1, Use::Joined);
-        if let Ok(used) = reader.line(&line, &mut lines) {
-            uses.push(used)
-        } else {
+        let Ok(this) = reader.line(&line, &mut lines) else {
             uses.push(Use::Refused);
-            return uses;
-        }
+            break;
+        };
+        uses.push(this);
     }
     uses
 }

@@ -233,7 +233,9 @@ fn live(inputs: &mut Inputs, work: &Work<'_>) {
 
 fn each(directory: &mut Directory, change: impl Fn(&mut Content)) {
     if let Directory::Files(files) = directory {
-        files.iter_mut().for_each(|(_, content)| change(content));
+        for (_, content) in files {
+            change(content);
+        }
     }
 }
 
@@ -264,7 +266,7 @@ fn cpuinfo(text: &str) -> String {
     let first = text.lines().take_while(|line| !line.trim().is_empty());
     let keep =
         |line: &&str| line.split_once(':').is_some_and(|(key, _)| KEYS.contains(&key.trim()));
-    first.filter(keep).map(|line| format!("{line}\n")).collect()
+    first.filter(keep).flat_map(|line| [line, "\n"]).collect()
 }
 
 /// Whether 1 GiB pages are in use is told by the presence of a line; how many changes all the time.

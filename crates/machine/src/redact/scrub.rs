@@ -2,6 +2,8 @@
 
 use core::ops::Range;
 
+use crate::live::Inputs;
+
 /// What stands in the place of what was taken out.
 pub const REDACTED: &str = "[redacted]";
 
@@ -10,31 +12,11 @@ pub const REDACTED: &str = "[redacted]";
 #[derive(Clone, Default, Debug)]
 pub struct Names(Vec<String>);
 
-/// Words that are nobody's name: as host names they are defaults.
-const COMMON: [&str; 22] = [
-    "amd64",
-    "archlinux",
-    "debian",
-    "default",
-    "fedora",
-    "guest",
-    "host",
-    "kernel",
-    "linux",
-    "live",
-    "localhost",
-    "localdomain",
-    "none",
-    "not specified",
-    "qemu",
-    "root",
-    "server",
-    "system",
-    "ubuntu",
-    "unknown",
-    "virtual",
-    "x86_64",
-];
+/// Words that are nobody's name: as host names they are defaults, or what the machine is.
+const COMMON: &str = "acpi amd amd64 archlinux arm64 bios cloud cpu debian default dell dmi e820 efi epyc fedora gcc \
+                      gnu guest host hp hpe hygon intel kernel kexec kvm lenovo linux live localdomain localhost \
+                      mem memory none nuc pci qemu ram reserved root ryzen server smp supermicro system thinkpad \
+                      type ubuntu unknown usable version virtual vmware x86_64 xen xeon";
 
 impl Names {
     /// Of these, those that are long enough to mean something, and no common word.
@@ -47,7 +29,7 @@ impl Names {
                 name.bytes().any(|b| !matches!(b, b'0' | b'f' | b'-' | b':' | b'.' | b'x'));
             if name.len() >= 3
                 && varied
-                && !COMMON.contains(&name.as_str())
+                && !COMMON.split_whitespace().any(|word| word == name)
                 && !kept.contains(&name)
             {
                 kept.push(name);
@@ -56,6 +38,14 @@ impl Names {
         // The longer first: a domain name before the host name in it.
         kept.sort_by_key(|name| (core::cmp::Reverse(name.len()), name.clone()));
         Names(kept)
+    }
+
+    /// What these facts call the machine: serial numbers, UUIDs and asset tags of DMI.
+    pub fn in_dmi(inputs: &Inputs) -> impl Iterator<Item = String> {
+        let telling =
+            |path: &str| ["serial", "uuid", "asset_tag"].iter().any(|w| path.ends_with(w));
+        let values = inputs.dmi.contents().filter(move |(path, _)| telling(path));
+        values.map(|(_, value)| String::from_utf8_lossy(value).trim().to_owned())
     }
 }
 
