@@ -36,14 +36,16 @@ fn of_image(
     machine: &mut Machine,
     kind: Kind,
 ) -> Result<Image, String> {
+    if bundle.is_none() && args.source != "live" {
+        return Err("only a running kernel's image can be read".to_owned());
+    }
     let supposed = &args.facts;
     if supposed.producer.is_some() || supposed.nogbpages {
         return Err("another producer is supposed".to_owned());
     }
     let image = match bundle {
         Some(bundle) => image::bundled(&bundle.tables, kind),
-        None if args.source == "live" => image::live(machine, kind),
-        None => Err("only a running kernel's image can be read".to_owned()),
+        None => image::live(machine, kind),
     }?;
     machine.segments = image.segments.iter().map(|&range| Segment { range }).collect();
     Ok(image)
