@@ -110,6 +110,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("matrix") => "The table was drawn, whatever it says.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("tables") => "Everything was read.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
         _ => "Safe: no problem was found.",
     };
@@ -117,12 +118,15 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix" | "capture") => "",
+        Some("matrix" | "capture" | "tables") => "",
         _ => "A problem was found.",
     };
     let unknown = match command {
         Some("map" | "explain" | "capture") => "",
         Some("matrix") => "Nothing can be told.",
+        Some("tables") => {
+            "Something could not be read: what is not listed may be mapped all the same."
+        }
         Some("diff") => "Memory cannot be compared.",
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
@@ -235,6 +239,25 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "diff",
         &[("identmap diff before.txt after.txt", "What a firmware update changed in the map.")],
+    ),
+    (
+        "tables",
+        &[
+            ("identmap tables", "What do the tables of the image that is loaded now map?"),
+            (
+                "identmap tables --panic --json",
+                "The same of the crash kernel's image, for a program.",
+            ),
+            ("identmap tables --at 0xc7600000", "Is this address in them? Level by level."),
+            (
+                "identmap tables vmcore",
+                "The tables that CR3 of a core file's first processor points to.",
+            ),
+            (
+                "identmap tables memory.raw --base 0x0 --cr3 0x1000000",
+                "Out of a raw image of memory that begins at 0.",
+            ),
+        ],
     ),
     (
         "capture",
