@@ -7,6 +7,7 @@
 //! where that was verified. What a version number does not tell is said to be
 //! uncertain, with every answer that is possible.
 
+pub mod boot;
 pub mod firmware;
 pub mod history;
 mod known;
