@@ -1,0 +1,364 @@
+//! The guest's side of a run: what an engine asks, and what is made of the answers.
+
+use std::collections::{BTreeMap, HashSet};
+
+use identmap::{Levels, PageSize, Paging, PhysAddr, VirtAddr, WalkEnd, walk};
+
+use crate::memory::{Full, Memory};
+use crate::outcome::{Access, ImagePlace, Touch, Unknown};
+use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
+
+const PAGE: u64 = 4096;
+/// `CR4.SMEP`.
+const CR4_SMEP: u64 = 1 << 20;
+/// What CR3 holds besides flags and PCID (SDM vol. 3A, 4.5.2).
+const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+
+/// The registers that decide a translation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Regs {
+    pub(crate) rip: u64,
+    pub(crate) cr0: u64,
+    pub(crate) cr3: u64,
+    pub(crate) cr4: u64,
+}
+
+/// What an engine shall do with a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Fill {
+    /// Use this frame.
+    Frame {
+        frame: u32,
+        /// Ask for every access: [`Guest::tracked_read`], [`Guest::tracked_write`].
+        tracked: bool,
+        read: bool,
+        write: bool,
+        execute: bool,
+    },
+    /// A page fault: report the address by [`Guest::fault_address`] if it is to be had, then stop.
+    Fault,
+    /// Stop.
+    Stop,
+}
+
+/// Why a run stops.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    Reached { cr3: u64 },
+    PageFault { rip: u64, cr2: u64, code: u32, access: Access },
+    Exception { rip: u64, vector: u8 },
+    Halted { rip: u64 },
+    Unknown(Unknown),
+}
+
+/// Why an address cannot be used.
+enum Refusal {
+    PageFault { code: u32 },
+    NotCanonical,
+    Table(PhysAddr),
+}
+
+/// A translation: where to, and what may be done there.
+struct Mapped {
+    phys: PhysAddr,
+    write: bool,
+    execute: bool,
+}
+
+pub(crate) struct Guest<'a> {
+    pub(crate) scene: &'a Scene,
+    pub(crate) memory: Memory<'a>,
+    pub(crate) touched: BTreeMap<u64, Touch>,
+    pub(crate) stop: Option<Stop>,
+    /// Translations given out are void: the engine has to forget them before it goes on.
+    pub(crate) flush: bool,
+    /// CR3, and whether paging was on, when last seen.
+    cr3: u64,
+    paging_on: bool,
+    /// Bytes about to be written with a copy of something that is not known.
+    copies: HashSet<u64>,
+}
+
+impl<'a> Guest<'a> {
+    pub(crate) fn new(scene: &'a Scene) -> Option<Guest<'a>> {
+        Some(Guest {
+            scene,
+            memory: Memory::new(&scene.contents, scene.limits.memory)?,
+            touched: BTreeMap::new(),
+            stop: None,
+            flush: false,
+            cr3: scene.root.get(),
+            paging_on: scene.cr0 & CR0_PG != 0,
+            copies: HashSet::new(),
+        })
+    }
+
+    /// A page is touched for the first time, or for the first time in this way.
+    pub(crate) fn fill(&mut self, regs: &Regs, page: u64, access: Access) -> Fill {
+        if self.stop.is_some() {
+            return Fill::Stop;
+        }
+        let on = regs.cr0 & CR0_PG != 0;
+        // Written with paging on: the consumer's own tables. With paging off it is the
+        // trampoline that switches between 4 and 5 levels, and still on the producer's tables.
+        if regs.cr3 != self.cr3 && on && self.paging_on {
+            return self.stop(Stop::Reached { cr3: regs.cr3 });
+        }
+        (self.cr3, self.paging_on) = (regs.cr3, on);
+        let mapped = match self.translate(regs, page, access) {
+            Ok(mapped) => mapped,
+            Err(Refusal::PageFault { code }) => {
+                // The instruction's own address, or that of the page it reaches into.
+                let fetches_here = access == Access::Fetch && regs.rip & !(PAGE - 1) == page;
+                let cr2 = if fetches_here { regs.rip } else { page };
+                self.stop = Some(Stop::PageFault { rip: regs.rip, cr2, code, access });
+                return Fill::Fault;
+            }
+            Err(Refusal::NotCanonical) => {
+                return self.stop(Stop::Exception { rip: regs.rip, vector: 13 });
+            }
+            Err(Refusal::Table(table)) => {
+                return self.stop(Stop::Unknown(Unknown::Table(table)));
+            }
+        };
+        let loaded = self.touch(regs, mapped.phys, access);
+        self.frame(regs, &mapped, access, loaded)
+    }
+
+    fn frame(&mut self, regs: &Regs, mapped: &Mapped, access: Access, loaded: bool) -> Fill {
+        let fetch = access == Access::Fetch;
+        let limit = self.scene.limits.memory;
+        let settled = !fetch || self.memory.settle(mapped.phys);
+        let Ok(page) = self.memory.page(mapped.phys) else {
+            return self.stop(Stop::Unknown(Unknown::Memory { limit }));
+        };
+        if !settled {
+            let range = mapped.phys;
+            return self.needs_content(range, PAGE, access, regs.rip);
+        }
+        page.executed |= fetch;
+        let (frame, tracked) = (page.frame, page.is_tracked());
+        // Elsewhere every kind of access shall be seen once.
+        let read = loaded || !fetch;
+        let write = mapped.write && (loaded || access == Access::Write);
+        Fill::Frame { frame, tracked, read, write, execute: mapped.execute && !tracked && (loaded || fetch) }
+    }
+
+    /// The address of a page fault, where the engine knows it to the byte.
+    pub(crate) fn fault_address(&mut self, in_page: u64) {
+        if let Some(Stop::PageFault { cr2, .. }) = &mut self.stop {
+            *cr2 = *cr2 & !(PAGE - 1) | in_page & (PAGE - 1);
+        }
+    }
+
+    /// A read of a tracked page: the bytes, little-endian. What is not known may only be copied.
+    pub(crate) fn tracked_read(&mut self, regs: &Regs, copy: Copying, frame: u32, at: usize, size: usize) -> u64 {
+        if self.stop.is_some() {
+            return 0;
+        }
+        let size = size.min(8);
+        let mut bytes = [0; 8];
+        let known = self.memory.read_frame(frame, at, &mut bytes[..size]);
+        let value = u64::from_le_bytes(bytes);
+        let Some(first) = known.iter().position(|known| !known) else { return value };
+        let Some((page, _)) = self.memory.owner(frame) else { return value };
+        let Some(width) = self.copy_width(regs) else {
+            let start = page.checked_add((at + first) as u64).unwrap_or(page);
+            let count = known.iter().filter(|known| !**known).count();
+            self.needs_content(start, count as u64, Access::Read, regs.rip);
+            return value;
+        };
+        for (i, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
+            // An access that crosses a page is made of two wider ones.
+            let offset = ((at + i) as u64).wrapping_sub(copy.source) % PAGE;
+            if offset < width {
+                self.will_copy(regs, copy.target.wrapping_add(offset));
+            }
+        }
+        value
+    }
+
+    /// The byte at `target` is about to be written with something that is not known.
+    fn will_copy(&mut self, regs: &Regs, target: u64) {
+        // A target that is not mapped faults by itself.
+        let Ok(mapped) = self.translate(regs, target, Access::Write) else { return };
+        match self.memory.track(mapped.phys) {
+            Ok(new) => self.flush |= new,
+            Err(Full) => {
+                let limit = self.scene.limits.memory;
+                self.stop(Stop::Unknown(Unknown::Memory { limit }));
+            }
+        }
+        if self.memory.page(mapped.phys).is_ok_and(|page| page.executed) {
+            let why = "unknown content is copied into a page of code".to_owned();
+            self.stop(Stop::Unknown(Unknown::Engine(why)));
+        }
+        self.copies.insert(mapped.phys.get());
+    }
+
+    /// A write to a tracked page.
+    pub(crate) fn tracked_write(&mut self, frame: u32, at: usize, size: usize, value: u64) {
+        if self.stop.is_some() {
+            return;
+        }
+        let Some((page, _)) = self.memory.owner(frame) else { return };
+        for (i, byte) in value.to_le_bytes().into_iter().take(size).enumerate() {
+            let copied = self.copies.remove(&(page.get() + (at + i) as u64));
+            self.memory.write_frame(frame, at + i, byte, !copied);
+        }
+    }
+
+    /// CPUID; zeros and a stop where the answer is not known.
+    pub(crate) fn cpuid(&mut self, leaf: u32, subleaf: u32) -> [u32; 4] {
+        match self.scene.cpu.cpuid(leaf, subleaf) {
+            Ok(answer) => answer,
+            Err(fact) => {
+                self.stop(Stop::Unknown(Unknown::Cpu(fact)));
+                [0; 4]
+            }
+        }
+    }
+
+    /// Stops the run, unless it has stopped already.
+    pub(crate) fn stop(&mut self, stop: Stop) -> Fill {
+        self.stop.get_or_insert(stop);
+        Fill::Stop
+    }
+
+    /// The present gate for a vector in the IDT: where its handler is (SDM vol. 3A, 6.14.1).
+    pub(crate) fn gate(&self, regs: &Regs, idt: u64, limit: u64, vector: u8) -> Option<u64> {
+        let offset = u64::from(vector) * 16;
+        if offset + 15 > limit {
+            return None;
+        }
+        let read = |at: u64| {
+            let mapped = self.translate(regs, idt.wrapping_add(at), Access::Read).ok()?;
+            self.memory.read::<8>(mapped.phys).map(u64::from_le_bytes)
+        };
+        let (low, high) = (read(offset)?, read(offset + 8)?);
+        let kind = low >> 40 & 0xf;
+        let present = low >> 47 & 1 == 1 && (kind == 0xe || kind == 0xf);
+        let handler = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
+        present.then_some(handler)
+    }
+
+    /// Where an address lies in what was loaded.
+    pub(crate) fn image_place(&self, addr: u64) -> Option<ImagePlace> {
+        let addr = PhysAddr::new(addr)?;
+        let content = self.memory.content(addr).filter(|content| content.loaded)?;
+        let offset = addr.get() - content.range.start().get();
+        Some(ImagePlace { name: content.name.clone(), offset })
+    }
+
+    /// How the processor reads tables at this moment.
+    pub(crate) fn paging(&self, regs: &Regs) -> Paging {
+        let five = regs.cr4 & CR4_LA57 != 0;
+        let levels = if five { Levels::Five } else { Levels::Four };
+        Paging { levels, ..self.scene.paging }
+    }
+
+    /// The root table at this moment.
+    pub(crate) fn root(&self, regs: &Regs) -> PhysAddr {
+        let root = regs.cr3 & CR3_ADDRESS & !self.scene.paging.encryption_mask;
+        PhysAddr::new(root).unwrap_or(PhysAddr::ZERO)
+    }
+
+    fn translate(&self, regs: &Regs, virt: u64, access: Access) -> Result<Mapped, Refusal> {
+        if regs.cr0 & CR0_PG == 0 {
+            // 32 bits of address are left without paging.
+            let phys = PhysAddr::new(virt & 0xffff_ffff).unwrap_or(PhysAddr::ZERO);
+            return Ok(Mapped { phys, write: true, execute: true });
+        }
+        let fetch = access == Access::Fetch;
+        // SDM vol. 3A, 4.7.
+        let kind = if access == Access::Write { 2 } else { 0 };
+        let kind = if fetch && self.scene.paging.nxe { kind | 16 } else { kind };
+        let walked = walk(&self.memory, self.root(regs), &self.paging(regs), VirtAddr::new(virt));
+        match walked.end() {
+            WalkEnd::Mapped { phys, rights, .. } => {
+                let write = rights.write || regs.cr0 & CR0_WP == 0;
+                let smep = fetch && rights.user && regs.cr4 & CR4_SMEP != 0;
+                if access == Access::Write && !write || fetch && !rights.execute || smep {
+                    return Err(Refusal::PageFault { code: kind | 1 });
+                }
+                Ok(Mapped { phys, write, execute: rights.execute })
+            }
+            WalkEnd::NotPresent => Err(Refusal::PageFault { code: kind }),
+            WalkEnd::Reserved { .. } => Err(Refusal::PageFault { code: kind | 9 }),
+            WalkEnd::Unreadable { table, .. } => Err(Refusal::Table(table)),
+            WalkEnd::NotCanonical => Err(Refusal::NotCanonical),
+        }
+    }
+
+    /// Notes a touch outside of what was loaded; whether it is inside.
+    fn touch(&mut self, regs: &Regs, phys: PhysAddr, access: Access) -> bool {
+        let page = phys.align_down(PageSize::Size4K);
+        let last = page.checked_add(PAGE - 1).unwrap_or(page);
+        let inside = |addr| self.memory.content(addr).is_some_and(|content| content.loaded);
+        if inside(page) && inside(last) {
+            return true;
+        }
+        let at = self.image_place(regs.rip);
+        // Which of the things on a page was meant is not known; the first that has a name.
+        let named = self.scene.contents.iter().filter(|c| {
+            c.range.start() <= last && c.range.last() >= page
+        });
+        let what = named.map(|c| (c.range, c.name.clone())).next().or_else(|| {
+            self.scene.place(page).map(|(range, name)| (range, name.to_owned()))
+        });
+        let touch = self.touched.entry(page.get()).or_insert(Touch {
+            page,
+            first: access,
+            rip: VirtAddr::new(regs.rip),
+            at,
+            read: false,
+            written: false,
+            executed: false,
+            what,
+        });
+        match access {
+            Access::Read => touch.read = true,
+            Access::Write => touch.written = true,
+            Access::Fetch => touch.executed = true,
+        }
+        false
+    }
+
+    fn needs_content(&mut self, start: PhysAddr, len: u64, access: Access, rip: u64) -> Fill {
+        let whole = identmap::PhysRange::from_len(start.get(), len);
+        let Ok(range) = whole else { return Fill::Stop };
+        let what = self.scene.place(start).map(|(_, name)| name.to_owned());
+        let rip = VirtAddr::new(rip);
+        self.stop(Stop::Unknown(Unknown::Content { range, access, rip, what }))
+    }
+
+    /// Bytes that the instruction copies from `[RSI]` to `[RDI]`, if that is what it does:
+    /// MOVSB to MOVSQ with any prefixes (SDM vol. 2B).
+    fn copy_width(&self, regs: &Regs) -> Option<u64> {
+        let (mut wide, mut short) = (false, false);
+        for at in 0..14 {
+            let rip = regs.rip.wrapping_add(at);
+            let mapped = self.translate(regs, rip, Access::Fetch).ok()?;
+            match self.memory.read::<1>(mapped.phys)?[0] {
+                0x66 => short = true,
+                0x48..=0x4f => wide = true,
+                0xf2 | 0xf3 | 0x67 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0x40..=0x47 => {}
+                0xa4 => return Some(1),
+                0xa5 if wide => return Some(8),
+                0xa5 if short => return Some(2),
+                0xa5 => return Some(4),
+                _ => return None,
+            }
+        }
+        None
+    }
+}
+
+/// The registers of a copying instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copying {
+    /// RSI.
+    pub(crate) source: u64,
+    /// RDI.
+    pub(crate) target: u64,
+}
