@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use iced_x86::Instruction;
 use identmap::{Levels, PageSize, Paging, PhysAddr, VirtAddr, WalkEnd, walk};
 
+use crate::carried::{self, Carried, Reading, Step};
 use crate::memory::{Full, Memory};
 use crate::outcome::{Access, ImagePlace, Touch, Unknown};
 use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
@@ -11,6 +13,9 @@ use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
 const PAGE: u64 = 4096;
 /// `CR4.SMEP`.
 const CR4_SMEP: u64 = 1 << 20;
+/// Numbers of registers in an instruction.
+const RSI: usize = 6;
+const RDI: usize = 7;
 /// What CR3 holds besides flags and PCID (SDM vol. 3A, 4.5.2).
 const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -77,6 +82,9 @@ pub(crate) struct Guest<'a> {
     paging_on: bool,
     /// Bytes about to be written with a copy of something that is not known.
     copies: HashSet<u64>,
+    carried: Carried,
+    /// The last instruction looked at, if it did nothing with what is carried.
+    watched: Option<u64>,
 }
 
 impl<'a> Guest<'a> {
@@ -90,6 +98,8 @@ impl<'a> Guest<'a> {
             cr3: scene.root.get(),
             paging_on: scene.cr0 & CR0_PG != 0,
             copies: HashSet::new(),
+            carried: Carried::new(),
+            watched: None,
         })
     }
 
@@ -128,14 +138,22 @@ impl<'a> Guest<'a> {
     fn frame(&mut self, regs: &Regs, mapped: &Mapped, access: Access, loaded: bool) -> Fill {
         let fetch = access == Access::Fetch;
         let limit = self.scene.limits.memory;
-        let settled = !fetch || self.memory.settle(mapped.phys);
         let Ok(page) = self.memory.page(mapped.phys) else {
             return self.stop(Stop::Unknown(Unknown::Memory { limit }));
         };
-        if !settled {
-            let range = mapped.phys;
-            return self.needs_content(range, PAGE, access, regs.rip);
+        if fetch && page.is_tracked() {
+            if page.executed {
+                // The engine may keep translations of what the page held before.
+                let why = "code is run again from a page that unknown content was copied to";
+                return self.stop(Stop::Unknown(Unknown::Engine(why.to_owned())));
+            }
+            if !self.memory.settle(mapped.phys) {
+                return self.needs_content(mapped.phys, PAGE, access, regs.rip);
+            }
         }
+        let Ok(page) = self.memory.page(mapped.phys) else {
+            return self.stop(Stop::Unknown(Unknown::Memory { limit }));
+        };
         page.executed |= fetch;
         let (frame, tracked) = (page.frame, page.is_tracked());
         // Elsewhere every kind of access shall be seen once.
@@ -152,7 +170,13 @@ impl<'a> Guest<'a> {
     }
 
     /// A read of a tracked page: the bytes, little-endian. What is not known may only be copied.
-    pub(crate) fn tracked_read(&mut self, regs: &Regs, copy: Copying, frame: u32, at: usize, size: usize) -> u64 {
+    pub(crate) fn tracked_read(
+        &mut self,
+        regs: &Regs,
+        more: &More<'_>,
+        (frame, at): (u32, usize),
+        size: usize,
+    ) -> u64 {
         if self.stop.is_some() {
             return 0;
         }
@@ -162,20 +186,59 @@ impl<'a> Guest<'a> {
         let value = u64::from_le_bytes(bytes);
         let Some(first) = known.iter().position(|known| !known) else { return value };
         let Some((page, _)) = self.memory.owner(frame) else { return value };
-        let Some(width) = self.copy_width(regs) else {
-            let start = page.checked_add((at + first) as u64).unwrap_or(page);
-            let count = known.iter().filter(|known| !**known).count();
-            self.needs_content(start, count as u64, Access::Read, regs.rip);
-            return value;
-        };
-        for (i, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
-            // An access that crosses a page is made of two wider ones.
-            let offset = ((at + i) as u64).wrapping_sub(copy.source) % PAGE;
-            if offset < width {
-                self.will_copy(regs, copy.target.wrapping_add(offset));
+        let reading = self.instruction(regs, more).map_or(Reading::Use, |i| carried::reading(&i));
+        match reading {
+            Reading::Load(register) => {
+                self.carried.load(register);
+                self.watched = None;
+            }
+            Reading::Copy(width) => {
+                let (source, target) = ((more.register)(RSI), (more.register)(RDI));
+                for (i, _) in known.iter().enumerate().filter(|(_, known)| !**known) {
+                    // An access that crosses a page is made of two wider ones.
+                    let offset = ((at + i) as u64).wrapping_sub(source) % PAGE;
+                    if offset < width {
+                        self.will_copy(regs, target.wrapping_add(offset));
+                    }
+                }
+            }
+            Reading::Use => {
+                let start = page.checked_add((at + first) as u64).unwrap_or(page);
+                let count = known.iter().filter(|known| !**known).count();
+                self.needs_content(start, count as u64, Access::Read, regs.rip);
             }
         }
         value
+    }
+
+    /// Whether the next instructions have to be looked at one by one: [`watch`](Self::watch).
+    pub(crate) fn carries(&self) -> bool {
+        !self.carried.is_empty()
+    }
+
+    /// An instruction is about to run while registers hold something that is not known.
+    pub(crate) fn watch(&mut self, regs: &Regs, more: &More<'_>) {
+        // A further round of a repeated string instruction does what the first one did.
+        if self.watched == Some(regs.rip) {
+            return;
+        }
+        self.watched = None;
+        let step = match self.instruction(regs, more) {
+            Some(instruction) => self.carried.step(&instruction, more.register),
+            None => Step::Use,
+        };
+        match step {
+            Step::Fine => self.watched = Some(regs.rip),
+            Step::Store(target, size) => {
+                for at in 0..size {
+                    self.will_copy(regs, target.wrapping_add(at));
+                }
+            }
+            Step::Use => {
+                let rip = VirtAddr::new(regs.rip);
+                self.stop(Stop::Unknown(Unknown::Register { rip }));
+            }
+        }
     }
 
     /// The byte at `target` is about to be written with something that is not known.
@@ -188,10 +251,6 @@ impl<'a> Guest<'a> {
                 let limit = self.scene.limits.memory;
                 self.stop(Stop::Unknown(Unknown::Memory { limit }));
             }
-        }
-        if self.memory.page(mapped.phys).is_ok_and(|page| page.executed) {
-            let why = "unknown content is copied into a page of code".to_owned();
-            self.stop(Stop::Unknown(Unknown::Engine(why)));
         }
         self.copies.insert(mapped.phys.get());
     }
@@ -332,33 +391,40 @@ impl<'a> Guest<'a> {
         self.stop(Stop::Unknown(Unknown::Content { range, access, rip, what }))
     }
 
-    /// Bytes that the instruction copies from `[RSI]` to `[RDI]`, if that is what it does:
-    /// MOVSB to MOVSQ with any prefixes (SDM vol. 2B).
-    fn copy_width(&self, regs: &Regs) -> Option<u64> {
-        let (mut wide, mut short) = (false, false);
-        for at in 0..14 {
+    /// The instruction at RIP, if all of it can be read.
+    fn instruction(&self, regs: &Regs, more: &More<'_>) -> Option<Instruction> {
+        let mut code = Vec::with_capacity(15);
+        for at in 0..15 {
             let rip = regs.rip.wrapping_add(at);
-            let mapped = self.translate(regs, rip, Access::Fetch).ok()?;
-            match self.memory.read::<1>(mapped.phys)?[0] {
-                0x66 => short = true,
-                0x48..=0x4f => wide = true,
-                0xf2 | 0xf3 | 0x67 | 0x2e | 0x36 | 0x3e | 0x26 | 0x64 | 0x65 | 0x40..=0x47 => {}
-                0xa4 => return Some(1),
-                0xa5 if wide => return Some(8),
-                0xa5 if short => return Some(2),
-                0xa5 => return Some(4),
-                _ => return None,
-            }
+            let byte = self.translate(regs, rip, Access::Fetch).ok().and_then(|mapped| {
+                self.memory.read::<1>(mapped.phys)
+            });
+            let Some([byte]) = byte else { break };
+            code.push(byte);
         }
-        None
+        carried::decode(&code, regs.rip, self.is_64bit(regs, more))
+    }
+
+    /// Bit L of the code segment's descriptor (SDM vol. 3A, 3.4.5). Until the consumer loads a GDT
+    /// it runs in the segment it was entered in, a 64-bit one.
+    fn is_64bit(&self, regs: &Regs, more: &More<'_>) -> bool {
+        if regs.cr0 & CR0_PG == 0 {
+            return false;
+        }
+        let at = more.gdt.wrapping_add(u64::from(more.cs & !7));
+        let descriptor = self.translate(regs, at, Access::Read).ok().and_then(|mapped| {
+            self.memory.read::<8>(mapped.phys)
+        });
+        more.gdt == 0 || descriptor.is_some_and(|bytes| u64::from_le_bytes(bytes) >> 53 & 1 == 1)
     }
 }
 
-/// The registers of a copying instruction.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Copying {
-    /// RSI.
-    pub(crate) source: u64,
-    /// RDI.
-    pub(crate) target: u64,
+/// What only some callbacks ask for.
+pub(crate) struct More<'a> {
+    /// A general-purpose register by its number in an instruction.
+    pub(crate) register: &'a dyn Fn(usize) -> u64,
+    /// The selector of the code segment.
+    pub(crate) cs: u16,
+    /// Where the GDT is; 0 before the consumer has loaded one.
+    pub(crate) gdt: u64,
 }

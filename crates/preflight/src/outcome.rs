@@ -152,6 +152,11 @@ pub enum Unknown {
         /// What lies there, where that is known.
         what: Option<String>,
     },
+    /// The consumer used a register into which it had loaded such memory, other than to store it again.
+    Register {
+        /// The instruction.
+        rip: VirtAddr,
+    },
     /// The consumer asked for something that is not known of the processor.
     Cpu(CpuFact),
     /// A table of the map could not be read.
@@ -236,6 +241,9 @@ impl fmt::Display for Unknown {
                     write!(f, " ({what})")?;
                 }
                 write!(f, " at {rip}, whose content is not known")
+            }
+            Unknown::Register { rip } => {
+                write!(f, "at {rip} it uses memory whose content is not known")
             }
             Unknown::Cpu(fact) => write!(f, "it asks the processor for {fact}, which is not known"),
             Unknown::Table(table) => write!(f, "the page table at {table} cannot be read"),

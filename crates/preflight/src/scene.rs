@@ -13,11 +13,11 @@ pub const CR0_KEXEC: u64 = 0x8000_0031;
 /// `CR0.WP`.
 pub const CR0_WP: u64 = 1 << 16;
 /// `CR0.PG`.
-pub const CR0_PG: u64 = 1 << 31;
+pub(crate) const CR0_PG: u64 = 1 << 31;
 /// `CR4.PAE`, all that `relocate_kernel` leaves set besides `LA57`.
-pub const CR4_PAE: u64 = 1 << 5;
+pub(crate) const CR4_PAE: u64 = 1 << 5;
 /// `CR4.LA57`.
-pub const CR4_LA57: u64 = 1 << 12;
+pub(crate) const CR4_LA57: u64 = 1 << 12;
 
 /// Memory whose content is known. Whatever no content covers is there, but what it holds is not known.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -15,7 +15,7 @@ use identmap::VirtAddr;
 use unicorn_engine_sys as uc;
 use unicorn_engine_sys::{ControlType, HookType, MemType, Prot, RegisterX86, uc_engine, uc_error};
 
-use crate::guest::{Copying, Fill, Guest, Regs, Stop};
+use crate::guest::{Fill, Guest, More, Regs, Stop};
 use crate::outcome::{Access, Unknown};
 use crate::scene::{CR4_LA57, CR4_PAE, Scene};
 
@@ -31,24 +31,33 @@ const PAGE: u64 = 4096;
 
 /// A block of zeroed pages that the emulator and the guest share.
 ///
-/// Invariant: `base` points to `count` pages that this value owns, allocated with
-/// [`layout`]. They are reached through raw pointers only, here and in the emulator.
+/// Invariant: `base` is on a page boundary in an allocation of [`layout`] at `start`, and `count`
+/// pages follow it there. They are reached through raw pointers only, here and in the emulator.
 pub(crate) struct Frames {
+    start: NonNull<u8>,
     base: NonNull<u8>,
     count: usize,
 }
 
+/// One page more than asked for, to find a page boundary in. To ask the allocator for the boundary
+/// would make it write zeros to all of the block instead of taking fresh memory from the kernel.
 fn layout(count: usize) -> Option<Layout> {
-    Layout::from_size_align(count.checked_mul(PAGE as usize)?, PAGE as usize).ok()
+    Layout::from_size_align(count.checked_add(1)?.checked_mul(PAGE as usize)?, 16).ok()
 }
 
 impl Frames {
     /// `None` for none at all, or more than can be had.
     pub(crate) fn new(count: usize) -> Option<Frames> {
-        let layout = layout(count).filter(|layout| layout.size() != 0 && layout.size() as u64 <= TRACKED)?;
+        let layout = layout(count).filter(|layout| count != 0 && layout.size() as u64 <= TRACKED)?;
         // SAFETY: the size of the layout is not zero.
-        let base = NonNull::new(unsafe { alloc_zeroed(layout) })?;
-        Some(Frames { base, count })
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let skip = start.as_ptr().align_offset(PAGE as usize);
+        if skip > PAGE as usize {
+            return None;
+        }
+        // SAFETY: at most one page from the start, and the allocation has `count + 1`.
+        let base = unsafe { start.add(skip) };
+        Some(Frames { start, base, count })
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -86,7 +95,7 @@ impl Drop for Frames {
         if let Some(layout) = layout(self.count) {
             // SAFETY: allocated in `new` with this layout. The emulator is closed before its guest
             // is dropped (`Session`), so nothing refers to it any more.
-            unsafe { dealloc(self.base.as_ptr(), layout) }
+            unsafe { dealloc(self.start.as_ptr(), layout) }
         }
     }
 }
@@ -185,16 +194,11 @@ impl<'a> Session<'a> {
         // SAFETY: the engine is open; callbacks are the only users of `shared` until it returns.
         // No address equals `until`: it is not canonical.
         let error = unsafe { uc::uc_emu_start(self.engine, from, 1 << 63, 0, 0) };
-        let mut idt = uc::uc_x86_mmr { selector: 0, base: 0, limit: 0, flags: 0 };
-        // SAFETY: IDTR is read into a `uc_x86_mmr` (unicorn/x86.h).
-        unsafe {
-            uc::uc_reg_read(self.engine, RegisterX86::IDTR as c_int, (&raw mut idt).cast());
-        }
         End {
             regs: regs(self.engine),
             rsp: get(self.engine, RegisterX86::RSP),
             rflags: get(self.engine, RegisterX86::RFLAGS),
-            idt: (idt.base, u64::from(idt.limit)),
+            idt: table(self.engine, RegisterX86::IDTR),
             error: (error != uc_error::OK).then(|| error.to_string()),
         }
     }
@@ -286,6 +290,40 @@ fn regs(engine: *mut uc_engine) -> Regs {
     }
 }
 
+fn with_more<T>(engine: *mut uc_engine, use_more: impl FnOnce(&More<'_>) -> T) -> T {
+    // In the order of their numbers in an instruction (SDM vol. 2A, table 2-2).
+    const NUMBERED: [RegisterX86; 16] = [
+        RegisterX86::RAX,
+        RegisterX86::RCX,
+        RegisterX86::RDX,
+        RegisterX86::RBX,
+        RegisterX86::RSP,
+        RegisterX86::RBP,
+        RegisterX86::RSI,
+        RegisterX86::RDI,
+        RegisterX86::R8,
+        RegisterX86::R9,
+        RegisterX86::R10,
+        RegisterX86::R11,
+        RegisterX86::R12,
+        RegisterX86::R13,
+        RegisterX86::R14,
+        RegisterX86::R15,
+    ];
+    let register = |number: usize| NUMBERED.get(number).map_or(0, |&register| get(engine, register));
+    let cs = get(engine, RegisterX86::CS) as u16;
+    let gdt = table(engine, RegisterX86::GDTR).0;
+    use_more(&More { register: &register, cs, gdt })
+}
+
+/// Base and limit that GDTR or IDTR holds.
+fn table(engine: *mut uc_engine, register: RegisterX86) -> (u64, u64) {
+    let mut table = uc::uc_x86_mmr { selector: 0, base: 0, limit: 0, flags: 0 };
+    // SAFETY: both are read into a `uc_x86_mmr` (unicorn/x86.h), and `engine` is open.
+    unsafe { uc::uc_reg_read(engine, register as c_int, (&raw mut table).cast()) };
+    (table.base, u64::from(table.limit))
+}
+
 fn flush(engine: *mut uc_engine) {
     // SAFETY: this control takes no argument; `engine` is open.
     unsafe { uc::uc_ctl(engine, control(ControlType::TLB_FLUSH, 0, NONE)) };
@@ -361,6 +399,13 @@ extern "C" fn on_instruction(engine: *mut uc_engine, address: u64, _: u32, user:
     } else if shared.instructions.is_multiple_of(CLOCK_EVERY) && Instant::now() > shared.deadline {
         shared.guest.stop(Stop::Unknown(Unknown::Time { rip: Some(rip) }));
     }
+    if shared.guest.carries() {
+        let regs = Regs { rip: address, ..regs(engine) };
+        with_more(engine, |more| shared.guest.watch(&regs, more));
+        if std::mem::take(&mut shared.guest.flush) {
+            flush(engine);
+        }
+    }
     if shared.guest.stop.is_some() {
         halt(engine);
     }
@@ -403,12 +448,8 @@ extern "C" fn on_tracked_read(
 ) -> u64 {
     // SAFETY: called by the engine with our pointer.
     let guest = &mut unsafe { shared(user) }.guest;
-    let copy = Copying {
-        source: get(engine, RegisterX86::RSI),
-        target: get(engine, RegisterX86::RDI),
-    };
-    let (frame, at) = ((offset / PAGE) as u32, (offset % PAGE) as usize);
-    let value = guest.tracked_read(&regs(engine), copy, frame, at, size as usize);
+    let place = ((offset / PAGE) as u32, (offset % PAGE) as usize);
+    let value = with_more(engine, |more| guest.tracked_read(&regs(engine), more, place, size as usize));
     if std::mem::take(&mut guest.flush) {
         flush(engine);
     }
