@@ -63,6 +63,31 @@ enum Refusal {
     Table(PhysAddr),
 }
 
+/// A gate of the IDT.
+pub(crate) struct Gate {
+    pub(crate) handler: u64,
+    selector: u16,
+    stack: u8,
+}
+
+/// What an exception saves, and finds its handler by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interrupted {
+    pub(crate) regs: Regs,
+    pub(crate) rsp: u64,
+    pub(crate) rflags: u64,
+    pub(crate) idt: (u64, u64),
+    pub(crate) cs: u16,
+    pub(crate) ss: u16,
+}
+
+/// How it goes on in a handler.
+pub(crate) struct Delivered {
+    pub(crate) handler: u64,
+    pub(crate) rsp: u64,
+    pub(crate) cleared_flags: u64,
+}
+
 /// A translation: where to, and what may be done there.
 struct Mapped {
     phys: PhysAddr,
@@ -284,21 +309,57 @@ impl<'a> Guest<'a> {
         Fill::Stop
     }
 
-    /// The present gate for a vector in the IDT: where its handler is (SDM vol. 3A, 6.14.1).
-    pub(crate) fn gate(&self, regs: &Regs, idt: u64, limit: u64, vector: u8) -> Option<u64> {
+    /// The present gate for a vector in the IDT (SDM vol. 3A, 6.14.1). `idt`: base and limit.
+    pub(crate) fn gate(&self, regs: &Regs, idt: (u64, u64), vector: u8) -> Option<Gate> {
         let offset = u64::from(vector) * 16;
-        if offset + 15 > limit {
+        if offset + 15 > idt.1 {
             return None;
         }
         let read = |at: u64| {
-            let mapped = self.translate(regs, idt.wrapping_add(at), Access::Read).ok()?;
+            let mapped = self.translate(regs, idt.0.wrapping_add(at), Access::Read).ok()?;
             self.memory.read::<8>(mapped.phys).map(u64::from_le_bytes)
         };
         let (low, high) = (read(offset)?, read(offset + 8)?);
         let kind = low >> 40 & 0xf;
         let present = low >> 47 & 1 == 1 && (kind == 0xe || kind == 0xf);
-        let handler = low & 0xffff | low >> 32 & 0xffff_0000 | high << 32;
-        present.then_some(handler)
+        present.then_some(Gate {
+            handler: low & 0xffff | low >> 32 & 0xffff_0000 | high << 32,
+            selector: (low >> 16) as u16,
+            stack: (low >> 32 & 7) as u8,
+        })
+    }
+
+    /// Delivers a page fault to the consumer's handler, as the processor does in 64-bit mode
+    /// without a change of privilege (SDM vol. 3A, 6.14.2): the frame is written to the stack.
+    /// `None` where there is no handler, or the frame cannot be written.
+    pub(crate) fn deliver(&mut self, state: &Interrupted, code: u32) -> Option<Delivered> {
+        // TF, IF, NT, RF, VM.
+        const CLEARED: u64 = 1 << 8 | 1 << 9 | 1 << 14 | 1 << 16 | 1 << 17;
+        let gate = self.gate(&state.regs, state.idt, 14)?;
+        // Another stack or segment is nothing that an early kernel uses.
+        if gate.stack != 0 || gate.selector != state.cs {
+            return None;
+        }
+        let frame = [
+            u64::from(state.ss),
+            state.rsp,
+            state.rflags,
+            u64::from(state.cs),
+            state.regs.rip,
+            u64::from(code),
+        ];
+        let mut rsp = state.rsp & !15;
+        for word in frame {
+            rsp = rsp.wrapping_sub(8);
+            let mapped = self.translate(&state.regs, rsp, Access::Write).ok()?;
+            self.touch(&state.regs, mapped.phys, Access::Write);
+            let frame = self.memory.page(mapped.phys).ok()?.frame;
+            for (i, byte) in word.to_le_bytes().into_iter().enumerate() {
+                let at = (mapped.phys.get() % PAGE) as usize + i;
+                self.memory.write_frame(frame, at, byte, true);
+            }
+        }
+        Some(Delivered { handler: gate.handler, rsp, cleared_flags: CLEARED })
     }
 
     /// Where an address lies in what was loaded.

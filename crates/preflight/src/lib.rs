@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod carried;
+mod child;
 mod cpu;
 mod efi;
 mod engine;
@@ -9,7 +10,9 @@ mod memory;
 mod outcome;
 mod scene;
 mod setup;
+mod wire;
 
+pub use child::{run_in_child, worker};
 pub use cpu::{CpuFact, CpuProfile, Vendor};
 pub use engine::{Engine, unicorn::Unicorn};
 pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};

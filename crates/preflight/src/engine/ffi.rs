@@ -15,7 +15,7 @@ use identmap::VirtAddr;
 use unicorn_engine_sys as uc;
 use unicorn_engine_sys::{ControlType, HookType, MemType, Prot, RegisterX86, uc_engine, uc_error};
 
-use crate::guest::{Fill, Guest, More, Regs, Stop};
+use crate::guest::{Fill, Guest, Interrupted, More, Regs, Stop};
 use crate::outcome::{Access, Unknown};
 use crate::scene::{CR4_LA57, CR4_PAE, Scene};
 
@@ -107,8 +107,18 @@ pub(crate) struct End {
     pub(crate) rflags: u64,
     /// Base and limit of the IDT.
     pub(crate) idt: (u64, u64),
+    pub(crate) cs: u16,
+    pub(crate) ss: u16,
     /// What the emulator says, where the guest did not stop it.
     pub(crate) error: Option<String>,
+}
+
+impl End {
+    /// The state that an exception saves.
+    pub(crate) fn interrupted(&self) -> Interrupted {
+        let End { regs, rsp, rflags, idt, cs, ss, .. } = *self;
+        Interrupted { regs, rsp, rflags, idt, cs, ss }
+    }
 }
 
 /// What callbacks work on. Owned by [`Session`] and reached by callbacks through one raw pointer,
@@ -199,6 +209,8 @@ impl<'a> Session<'a> {
             rsp: get(self.engine, RegisterX86::RSP),
             rflags: get(self.engine, RegisterX86::RFLAGS),
             idt: table(self.engine, RegisterX86::IDTR),
+            cs: get(self.engine, RegisterX86::CS) as u16,
+            ss: get(self.engine, RegisterX86::SS) as u16,
             error: (error != uc_error::OK).then(|| error.to_string()),
         }
     }
@@ -219,11 +231,6 @@ impl<'a> Session<'a> {
     pub(crate) fn set(&self, register: RegisterX86, value: u64) -> Result<(), String> {
         // SAFETY: every register used here is read as 64 bits in 64-bit mode (unicorn/x86.h).
         check(unsafe { uc::uc_reg_write(self.engine, register as c_int, (&raw const value).cast()) })
-    }
-
-    /// Forgets every translation.
-    pub(crate) fn forget(&self) {
-        flush(self.engine);
     }
 
     fn hook(&self, kind: HookType, callback: *mut c_void) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use identmap::{Found, LeafRun, Leaves, PhysAddr, PhysRange, Seen, VirtAddr};
+use unicorn_engine_sys::RegisterX86;
 
 use crate::engine::Engine;
 use crate::engine::ffi::{End, Session};
@@ -22,25 +23,62 @@ impl Engine for Unicorn {
             Ok(session) => session,
             Err(why) => return Ok(nothing(Unknown::Engine(why), start.elapsed())),
         };
-        let end = session.run(scene.entry);
+        let (end, repeats) = run(&mut session, scene.entry);
         let instructions = session.instructions();
-        let outcome = outcome(session.guest(), &end);
+        let outcome = outcome(session.guest(), &end, repeats);
         let touched = std::mem::take(&mut session.guest().touched).into_values().collect();
         Ok(Report { outcome, touched, instructions, time: start.elapsed() })
     }
 }
 
+/// Runs to the end, through page faults that the consumer has a handler for. Also whether the
+/// last one is of an instruction that such a handler has returned to once before.
+fn run(session: &mut Session<'_>, entry: u64) -> (End, bool) {
+    let mut handled: Vec<(u64, u64)> = Vec::new();
+    let mut from = entry;
+    loop {
+        let end = session.run(from);
+        let Some(Stop::PageFault { rip, cr2, code, .. }) = session.guest().stop else {
+            return (end, false);
+        };
+        if handled.contains(&(rip, cr2)) {
+            return (end, true);
+        }
+        handled.push((rip, cr2));
+        let Some(delivered) = session.guest().deliver(&end.interrupted(), code) else {
+            return (end, false);
+        };
+        let set = [
+            session.set(RegisterX86::CR2, cr2),
+            session.set(RegisterX86::RSP, delivered.rsp),
+            session.set(RegisterX86::RFLAGS, end.rflags & !delivered.cleared_flags),
+        ];
+        if handled.len() > MOST_HANDLED || set.iter().any(Result::is_err) {
+            return (end, false);
+        }
+        session.guest().stop = None;
+        from = delivered.handler;
+    }
+}
+
+/// Page faults that a consumer may handle. One that builds its own tables on demand would have
+/// loaded them before.
+const MOST_HANDLED: usize = 1000;
+
 fn nothing(why: Unknown, time: Duration) -> Report {
     Report { outcome: Outcome::Unknown(why), touched: Vec::new(), instructions: 0, time }
 }
 
-fn outcome(guest: &mut Guest<'_>, end: &End) -> Outcome {
+fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
     let stop = guest.stop.take().unwrap_or_else(|| match &end.error {
         Some(why) if why.contains("Invalid instruction") => Stop::Exception { rip: end.regs.rip, vector: 6 },
         Some(why) => Stop::Unknown(Unknown::Engine(why.clone())),
         None => Stop::Halted { rip: end.regs.rip },
     });
-    let handler = |vector| guest.gate(&end.regs, end.idt.0, end.idt.1, vector).map(VirtAddr::new);
+    let handler = |vector| {
+        let gate = guest.gate(&end.regs, end.idt, vector)?;
+        Some(VirtAddr::new(gate.handler))
+    };
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },
         Stop::Unknown(why) => Outcome::Unknown(why),
@@ -71,7 +109,7 @@ fn outcome(guest: &mut Guest<'_>, end: &End) -> Outcome {
                     above,
                 }),
                 handler: handler(14),
-                repeats: false,
+                repeats,
             }))
         }
     }
