@@ -182,9 +182,20 @@ impl<'a> Guest<'a> {
         page.executed |= fetch;
         let (frame, tracked) = (page.frame, page.is_tracked());
         // Elsewhere every kind of access shall be seen once.
-        let read = loaded || !fetch;
-        let write = mapped.write && (loaded || access == Access::Write);
-        Fill::Frame { frame, tracked, read, write, execute: mapped.execute && !tracked && (loaded || fetch) }
+        let (read, written) = if loaded { (true, true) } else { self.seen(mapped.phys) };
+        Fill::Frame {
+            frame,
+            tracked,
+            read,
+            write: mapped.write && written,
+            execute: mapped.execute && !tracked && (loaded || fetch),
+        }
+    }
+
+    /// Whether a page outside of what was loaded was read, and written, by now.
+    fn seen(&self, phys: PhysAddr) -> (bool, bool) {
+        let page = phys.align_down(PageSize::Size4K).get();
+        self.touched.get(&page).map_or((false, false), |touch| (touch.read, touch.written))
     }
 
     /// The address of a page fault, where the engine knows it to the byte.

@@ -28,6 +28,9 @@ const CODE_BUFFER: u32 = 64 << 20;
 /// How many instructions between two looks at the clock.
 const CLOCK_EVERY: u64 = 1 << 16;
 const PAGE: u64 = 4096;
+/// Where a run would end by itself: nowhere, since it is not canonical. The emulator asks for a
+/// translation of it, and of the byte before, when a run is over.
+const UNTIL: u64 = 0x8000_0000_dead_8000;
 
 /// A block of zeroed pages that the emulator and the guest share.
 ///
@@ -187,6 +190,7 @@ impl<'a> Session<'a> {
         self.hook(HookType::TLB_FILL, on_fill as *mut c_void)?;
         self.hook(HookType::CODE, on_instruction as *mut c_void)?;
         self.hook(HookType::INTR, on_exception as *mut c_void)?;
+        self.hook(HookType::INSN_INVALID, on_invalid as *mut c_void)?;
         self.hook(HookType::MEM_READ_UNMAPPED, on_nowhere as *mut c_void)?;
         self.hook(HookType::MEM_WRITE_UNMAPPED, on_nowhere as *mut c_void)?;
         self.hook_instruction(uc::X86Insn::CPUID, on_cpuid as *mut c_void)?;
@@ -202,8 +206,7 @@ impl<'a> Session<'a> {
     /// Runs from an address until something stops it.
     pub(crate) fn run(&mut self, from: u64) -> End {
         // SAFETY: the engine is open; callbacks are the only users of `shared` until it returns.
-        // No address equals `until`: it is not canonical.
-        let error = unsafe { uc::uc_emu_start(self.engine, from, 1 << 63, 0, 0) };
+        let error = unsafe { uc::uc_emu_start(self.engine, from, UNTIL, 0, 0) };
         End {
             regs: regs(self.engine),
             rsp: get(self.engine, RegisterX86::RSP),
@@ -358,6 +361,13 @@ extern "C" fn on_fill(
     entry: *mut uc::TlbEntry,
     user: *mut c_void,
 ) -> bool {
+    if page >> 16 == UNTIL >> 16 {
+        // To refuse it would be an exception outside of any run. Nobody gets to execute it: a
+        // jump there is refused by the address, which is not mapped.
+        // SAFETY: the engine passes a valid place for the answer.
+        unsafe { entry.write(uc::TlbEntry { paddr: NOWHERE, perms: Prot::EXEC }) };
+        return true;
+    }
     // SAFETY: called by the engine with our pointer.
     let guest = &mut unsafe { shared(user) }.guest;
     let access = match kind {
@@ -427,6 +437,15 @@ extern "C" fn on_exception(engine: *mut uc_engine, vector: u32, user: *mut c_voi
         Err(_) => Stop::Unknown(Unknown::Engine(format!("event {vector:#x}"))),
     });
     halt(engine);
+}
+
+/// An instruction that does not exist.
+extern "C" fn on_invalid(engine: *mut uc_engine, user: *mut c_void) -> bool {
+    // SAFETY: called by the engine with our pointer.
+    let guest = &mut unsafe { shared(user) }.guest;
+    let rip = get(engine, RegisterX86::RIP);
+    guest.stop(Stop::Exception { rip, vector: 6 });
+    false
 }
 
 extern "C" fn on_cpuid(engine: *mut uc_engine, user: *mut c_void) -> c_int {

@@ -71,7 +71,6 @@ fn nothing(why: Unknown, time: Duration) -> Report {
 
 fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
     let stop = guest.stop.take().unwrap_or_else(|| match &end.error {
-        Some(why) if why.contains("Invalid instruction") => Stop::Exception { rip: end.regs.rip, vector: 6 },
         Some(why) => Stop::Unknown(Unknown::Engine(why.clone())),
         None => Stop::Halted { rip: end.regs.rip },
     });
