@@ -20,12 +20,20 @@ use output::Status;
 #[must_use]
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
+    #[cfg(feature = "preflight")]
+    if let Command::PreflightWorker = cli.command {
+        return identmap_preflight::worker();
+    }
     let result = match &cli.command {
         Command::Check(args) => commands::check::run(args, &cli.output),
         Command::Map(args) => commands::map::run(args, &cli.output),
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        #[cfg(feature = "preflight")]
+        Command::Preflight(args) => commands::preflight::run(args, &cli.output),
+        #[cfg(feature = "preflight")]
+        Command::PreflightWorker => Ok(Status::Safe),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("identmap: {error}");

@@ -16,7 +16,8 @@ const SYSTEM_TABLE: u64 = 0xbe42_b018;
 const CONFIG_TABLE: u64 = 0xbe42_8000;
 
 fn main() -> ExitCode {
-    let kernels = std::env::args().nth(1).map_or_else(|| PathBuf::from(".cache/kernels"), PathBuf::from);
+    let kernels =
+        std::env::args().nth(1).map_or_else(|| PathBuf::from(".cache/kernels"), PathBuf::from);
     let mut failed = false;
     for series in ["5.10", "6.1", "6.12", "7.x"] {
         let path = kernels.join(series).join("vmlinuz");

@@ -27,7 +27,8 @@ const PRODUCERS: [(&str, Class); 4] =
     [("6.1.76", Class::A), ("6.1.79", Class::B), ("6.1.150", Class::C), ("6.12.30", Class::D)];
 
 fn main() -> ExitCode {
-    let kernels = std::env::args().nth(1).map_or_else(|| PathBuf::from(".cache/kernels"), PathBuf::from);
+    let kernels =
+        std::env::args().nth(1).map_or_else(|| PathBuf::from(".cache/kernels"), PathBuf::from);
     let machine = machine();
     let layout = Layout::of(&machine).expect("the sample has a memory map");
     let (mut wrong, mut told) = (0, 0);
@@ -61,7 +62,9 @@ fn main() -> ExitCode {
                         report.outcome
                     );
                     if missed && !mended(&loaded, &traits, gbpages, &machine) {
-                        println!("NOT EXPECTED with the page of the table requested: it still fails");
+                        println!(
+                            "NOT EXPECTED with the page of the table requested: it still fails"
+                        );
                         wrong += 1;
                     }
                 }
@@ -137,8 +140,8 @@ fn machine() -> Machine {
     machine.efi.booted = Some(true);
     machine.efi.is_64bit = Some(true);
     machine.efi.system_table = PhysAddr::new(SYSTEM_TABLE);
-    machine.efi.config_table = PhysAddr::new(CONFIG_TABLE)
-        .map(|address| ConfigTable { address, entries: Some(ENTRIES) });
+    machine.efi.config_table =
+        PhysAddr::new(CONFIG_TABLE).map(|address| ConfigTable { address, entries: Some(ENTRIES) });
     machine.cpu.vendor = Some(CpuVendor::Amd);
     machine
 }

@@ -78,10 +78,10 @@ impl Carried {
 
     /// What the instruction about to run does with what is carried. `value` gives registers by number.
     pub(crate) fn step(&mut self, instruction: &Instruction, value: &dyn Fn(usize) -> u64) -> Step {
-        if let Code::Mov_rm64_r64 | Code::Mov_rm32_r32 = instruction.code() {
-            if instruction.op0_kind() == OpKind::Memory && self.holds(instruction.op1_register()) {
-                return self.store(instruction, value);
-            }
+        let moves = matches!(instruction.code(), Code::Mov_rm64_r64 | Code::Mov_rm32_r32);
+        let to_memory = instruction.op0_kind() == OpKind::Memory;
+        if moves && to_memory && self.holds(instruction.op1_register()) {
+            return self.store(instruction, value);
         }
         let info = self.factory.info(instruction);
         let mut forgotten = 0;

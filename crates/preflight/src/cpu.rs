@@ -145,14 +145,15 @@ impl CpuProfile {
                 let more = 0x0098_2201 | u32::from(self.hypervisor) << 31;
                 [signature, 0x0001_0800, more, FEATURES]
             }
-            7 if subleaf == 0 => {
-                [0, 0, u32::from(self.la57.ok_or(CpuFact::La57)?) << 16, 0]
-            }
+            7 if subleaf == 0 => [0, 0, u32::from(self.la57.ok_or(CpuFact::La57)?) << 16, 0],
             0x8000_0000 => [if intel(vendor?) { 0x8000_0008 } else { 0x8000_0021 }, 0, 0, 0],
             0x8000_0001 => {
                 // LAHF, and AMD's CR8, LZCNT, SSE4A.
-                let (more, features) =
-                    if intel(vendor?) { (0x21, 1 << 11 | 1 << 20 | 1 << 29) } else { (0x71, AMD_FEATURES) };
+                let (more, features) = if intel(vendor?) {
+                    (0x21, 1 << 11 | 1 << 20 | 1 << 29)
+                } else {
+                    (0x71, AMD_FEATURES)
+                };
                 [0, 0, more, features | u32::from(self.pdpe1gb) << 26]
             }
             0x8000_0008 => {
@@ -161,7 +162,7 @@ impl CpuProfile {
             }
             // SME, SEV, page-flush MSR, SEV-ES; C-bit 51, 509 guests.
             0x8000_001f if !intel(vendor?) && self.sev.ok_or(CpuFact::Sev)? => {
-                [0b1111, 51 | 5 << 6, 509, 1]
+                [0b1111, 0x33 | 5 << 6, 509, 1]
             }
             _ => [0; 4],
         })
@@ -177,7 +178,10 @@ mod tests {
         let plain = CpuProfile::named("amd-sev").unwrap();
         assert_eq!((plain.sev, plain.pdpe1gb, plain.la57), (Some(true), true, Some(false)));
         let bare = CpuProfile::named("intel-nogb-la57").unwrap();
-        assert_eq!((bare.vendor, bare.pdpe1gb, bare.la57), (Some(Vendor::Intel), false, Some(true)));
+        assert_eq!(
+            (bare.vendor, bare.pdpe1gb, bare.la57),
+            (Some(Vendor::Intel), false, Some(true))
+        );
         for wrong in ["", "amd", "amd-sevx", "intel-", "intel-foo", "intelnogb"] {
             assert_eq!(CpuProfile::named(wrong), None, "{wrong}");
         }

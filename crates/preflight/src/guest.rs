@@ -6,7 +6,7 @@ use iced_x86::Instruction;
 use identmap::{Levels, PageSize, Paging, PhysAddr, VirtAddr, WalkEnd, walk};
 
 use crate::carried::{self, Carried, Reading, Step};
-use crate::memory::{Full, Memory};
+use crate::memory::Memory;
 use crate::outcome::{Access, ImagePlace, Touch, Unknown};
 use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
 
@@ -281,13 +281,12 @@ impl<'a> Guest<'a> {
     fn will_copy(&mut self, regs: &Regs, target: u64) {
         // A target that is not mapped faults by itself.
         let Ok(mapped) = self.translate(regs, target, Access::Write) else { return };
-        match self.memory.track(mapped.phys) {
-            Ok(new) => self.flush |= new,
-            Err(Full) => {
-                let limit = self.scene.limits.memory;
-                self.stop(Stop::Unknown(Unknown::Memory { limit }));
-            }
-        }
+        let Ok(new) = self.memory.track(mapped.phys) else {
+            let limit = self.scene.limits.memory;
+            self.stop(Stop::Unknown(Unknown::Memory { limit }));
+            return;
+        };
+        self.flush |= new;
         self.copies.insert(mapped.phys.get());
     }
 
@@ -431,12 +430,15 @@ impl<'a> Guest<'a> {
         }
         let at = self.image_place(regs.rip);
         // Which of the things on a page was meant is not known; the first that has a name.
-        let named = self.scene.contents.iter().filter(|c| {
-            c.range.start() <= last && c.range.last() >= page
-        });
-        let what = named.map(|c| (c.range, c.name.clone())).next().or_else(|| {
-            self.scene.place(page).map(|(range, name)| (range, name.to_owned()))
-        });
+        let named = self
+            .scene
+            .contents
+            .iter()
+            .filter(|c| c.range.start() <= last && c.range.last() >= page);
+        let what = named
+            .map(|c| (c.range, c.name.clone()))
+            .next()
+            .or_else(|| self.scene.place(page).map(|(range, name)| (range, name.to_owned())));
         let touch = self.touched.entry(page.get()).or_insert(Touch {
             page,
             first: access,
@@ -468,9 +470,10 @@ impl<'a> Guest<'a> {
         let mut code = Vec::with_capacity(15);
         for at in 0..15 {
             let rip = regs.rip.wrapping_add(at);
-            let byte = self.translate(regs, rip, Access::Fetch).ok().and_then(|mapped| {
-                self.memory.read::<1>(mapped.phys)
-            });
+            let byte = self
+                .translate(regs, rip, Access::Fetch)
+                .ok()
+                .and_then(|mapped| self.memory.read::<1>(mapped.phys));
             let Some([byte]) = byte else { break };
             code.push(byte);
         }
@@ -484,9 +487,10 @@ impl<'a> Guest<'a> {
             return false;
         }
         let at = more.gdt.wrapping_add(u64::from(more.cs & !7));
-        let descriptor = self.translate(regs, at, Access::Read).ok().and_then(|mapped| {
-            self.memory.read::<8>(mapped.phys)
-        });
+        let descriptor = self
+            .translate(regs, at, Access::Read)
+            .ok()
+            .and_then(|mapped| self.memory.read::<8>(mapped.phys));
         more.gdt == 0 || descriptor.is_some_and(|bytes| u64::from_le_bytes(bytes) >> 53 & 1 == 1)
     }
 }

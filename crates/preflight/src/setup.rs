@@ -112,18 +112,24 @@ impl<'a> Setup<'a> {
         };
         let ram: Vec<PhysRange> = self.layout.of_kind(MemType::Usable).collect();
         // What is known to lie in RAM stays where it is.
-        let taken = ranges::normalise(known.iter().map(|c| c.range.round_out(PageSize::Size4K)).collect());
+        let taken =
+            ranges::normalise(known.iter().map(|c| c.range.round_out(PageSize::Size4K)).collect());
         let free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)
             .map_err(SetupError::Placement)?;
-        let initrd = placement.initrd.and_then(|range| {
-            PhysRange::from_len(range.start().get(), self.initrd_len).ok()
-        });
+        let initrd = placement
+            .initrd
+            .and_then(|range| PhysRange::from_len(range.start().get(), self.initrd_len).ok());
         let Handover { bytes, .. } = BootParams { initrd, ..params }
             .build(&image, placement.params.start())
             .map_err(SetupError::BootParams)?;
-        let segment = |name: &str, range, bytes| Content { name: name.to_owned(), range, bytes, loaded: true };
+        let segment = |name: &str, range, bytes| Content {
+            name: name.to_owned(),
+            range,
+            bytes,
+            loaded: true,
+        };
         let mut contents = known;
         contents.push(segment("kernel", placement.kernel, image.protected().to_vec()));
         contents.push(segment("boot_params", placement.params, bytes));

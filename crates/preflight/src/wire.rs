@@ -8,9 +8,7 @@ use std::time::Duration;
 use identmap::{Levels, Paging, PhysAddr, PhysRange, VirtAddr};
 
 use crate::cpu::{CpuFact, CpuProfile, Vendor};
-use crate::outcome::{
-    Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown,
-};
+use crate::outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};
 use crate::scene::{Content, Limits, Scene};
 
 /// The bytes of a value.

@@ -46,7 +46,10 @@ fn code_that_means_harm() {
         ("two blocks that jump to each other", &[0xeb, 0x00, 0xeb, 0xfc], instructions_run_out),
         // mov edi, 0x400000; 1: stosb; jmp 1b
         ("writes for ever", &[0xbf, 0, 0, 0x40, 0, 0xaa, 0xeb, 0xfd], |report| {
-            matches!(report.outcome, Outcome::Unknown(Unknown::Memory { .. } | Unknown::Time { .. }))
+            matches!(
+                report.outcome,
+                Outcome::Unknown(Unknown::Memory { .. } | Unknown::Time { .. })
+            )
         }),
         // mov edi, 0x400000; xor ecx, ecx; dec rcx; rep stosq
         (
@@ -122,9 +125,11 @@ fn code_that_means_harm() {
             !matches!(report.outcome, Outcome::Reached { .. })
         }),
         // fxrstor [0]; xrstor [0]
-        ("floating-point state from nowhere", &[0x0f, 0xae, 0x0c, 0x25, 0, 0, 0, 0, 0xeb, 0xfe], |r| {
-            !matches!(r.outcome, Outcome::Reached { .. })
-        }),
+        (
+            "floating-point state from nowhere",
+            &[0x0f, 0xae, 0x0c, 0x25, 0, 0, 0, 0, 0xeb, 0xfe],
+            |r| !matches!(r.outcome, Outcome::Reached { .. }),
+        ),
         ("hlt", &[0xf4], |report| matches!(report.outcome, Outcome::Halted { .. })),
     ];
     assert!(cases.len() >= 20);

@@ -59,7 +59,10 @@ fn a_page_fault_to_the_byte() {
     let report = go(&scene);
     assert_eq!(report.touched, []);
     let (rip, page) = page_fault(report.outcome);
-    assert_eq!((rip, page.cr2.get(), page.code, page.access), (CODE + 1, 0x30_0123, 0, Access::Read));
+    assert_eq!(
+        (rip, page.cr2.get(), page.code, page.access),
+        (CODE + 1, 0x30_0123, 0, Access::Read)
+    );
     assert_eq!(page.what, Some((r(0x30_0000, 0x1000), "a hole".to_owned())));
     assert_eq!(page.below, Some(r(0x2f_e000, 0x2000)));
     assert_eq!(page.above, Some(r(0x30_1000, 0x1000)));
@@ -126,7 +129,9 @@ fn leaves_of_1_gib_need_a_processor_that_has_them() {
 
 #[test]
 fn no_address_is_too_high() {
-    for (levels, high) in [(Levels::Four, 0x7f_ffff_0000_0000_u64), (Levels::Five, 0xf_0000_0000_0000)] {
+    for (levels, high) in
+        [(Levels::Four, 0x7f_ffff_0000_0000_u64), (Levels::Five, 0xf_0000_0000_0000)]
+    {
         let high = if levels == Levels::Four { high >> 8 } else { high };
         // mov rbx, imm64; mov [rbx], rbx; mov rax, [rbx]; cmp rax, rbx; je +2; ud2
         let mut test = vec![0x48, 0xbb];
@@ -236,7 +241,8 @@ fn unknown_content_may_be_copied_but_the_copy_is_as_unknown() {
         assert_eq!(unknown, !known, "{last:#x}: {outcome:?}");
     }
     // test rdx, rdx
-    let outcome = go(&scene(&code(&[&movs, &mov, &[0x48, 0x85, 0xd2], &OWN_TABLES]), &also)).outcome;
+    let outcome =
+        go(&scene(&code(&[&movs, &mov, &[0x48, 0x85, 0xd2], &OWN_TABLES]), &also)).outcome;
     assert!(matches!(outcome, Outcome::Unknown(Unknown::Register { .. })), "{outcome:?}");
     // Overwritten, the copy is known again.
     let overwrite = [0xc6, 0x04, 0x25, 0x1f, 0x1f, 0x20, 0x00, 0x00];
@@ -287,7 +293,8 @@ fn a_handler_that_returns_to_the_fault() {
 fn tables_changed_by_the_guest_count() {
     let mut scene = scene(&[], &[r(0x30_0000, 0x1000), r(common::TABLES, 0x10_000)]);
     let tables = scene.contents.iter().find(|c| c.name == "page tables").unwrap();
-    let at = tables.bytes.chunks(8).position(|e| e[1..4] == [1, 0x30, 0] || e[1..3] == [0x01, 0x30]);
+    let at =
+        tables.bytes.chunks(8).position(|e| e[1..4] == [1, 0x30, 0] || e[1..3] == [0x01, 0x30]);
     let at = at.unwrap_or_else(|| {
         let entry = |e: &[u8]| u64::from_le_bytes(e.try_into().unwrap()) & !0xfff == 0x30_0000;
         tables.bytes.chunks(8).position(entry).unwrap()

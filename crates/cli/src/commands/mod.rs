@@ -6,3 +6,5 @@ pub(crate) mod explain;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
+#[cfg(feature = "preflight")]
+pub(crate) mod preflight;

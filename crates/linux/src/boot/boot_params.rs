@@ -33,7 +33,7 @@ pub struct EfiHandover {
     pub memory_map: Option<PhysRange>,
     /// Bytes of one descriptor in it.
     pub descriptor_len: u32,
-    /// With a SETUP_EFI entry: the configuration table (`tables`), vendor string and SMBIOS.
+    /// With a `SETUP_EFI` entry: the configuration table (`tables`), vendor string and SMBIOS.
     /// A kernel that was started by kexec reads `tables` from here, because firmware may
     /// have turned the pointer in the system table into a virtual one.
     pub setup_efi: Option<SetupEfi>,
@@ -323,8 +323,7 @@ mod tests {
         let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
         let image = BzImage::parse(&image).unwrap();
         let line = "x".repeat(2048);
-        let params =
-            BootParams { e820: &[], efi: None, rsdp: None, cmdline: &line, initrd: None };
+        let params = BootParams { e820: &[], efi: None, rsdp: None, cmdline: &line, initrd: None };
         let error = BootParamsError::CommandLine { len: 2048, max: 2047 };
         assert_eq!(params.build(&image, addr(0x3000)), Err(error));
         let short = BootParams { cmdline: "", ..params };

@@ -51,7 +51,8 @@ fn layout(count: usize) -> Option<Layout> {
 impl Frames {
     /// `None` for none at all, or more than can be had.
     pub(crate) fn new(count: usize) -> Option<Frames> {
-        let layout = layout(count).filter(|layout| count != 0 && layout.size() as u64 <= TRACKED)?;
+        let layout =
+            layout(count).filter(|layout| count != 0 && layout.size() as u64 <= TRACKED)?;
         // SAFETY: the size of the layout is not zero.
         let start = NonNull::new(unsafe { alloc_zeroed(layout) })?;
         let skip = start.as_ptr().align_offset(PAGE as usize);
@@ -164,7 +165,11 @@ impl<'a> Session<'a> {
         // (unicorn.h, `uc_control_type`), and the engine is open.
         unsafe {
             check(uc::uc_ctl(engine, control(ControlType::CPU_MODEL, 1, WRITE), model))?;
-            check(uc::uc_ctl(engine, control(ControlType::TCG_BUFFER_SIZE, 1, WRITE), CODE_BUFFER))?;
+            check(uc::uc_ctl(
+                engine,
+                control(ControlType::TCG_BUFFER_SIZE, 1, WRITE),
+                CODE_BUFFER,
+            ))?;
             let tlb = uc::TlbType::VIRTUAL as c_int;
             check(uc::uc_ctl(engine, control(ControlType::TLB_TYPE, 1, WRITE), tlb))?;
         }
@@ -233,7 +238,9 @@ impl<'a> Session<'a> {
     /// Sets a register, while the emulator does not run.
     pub(crate) fn set(&self, register: RegisterX86, value: u64) -> Result<(), String> {
         // SAFETY: every register used here is read as 64 bits in 64-bit mode (unicorn/x86.h).
-        check(unsafe { uc::uc_reg_write(self.engine, register as c_int, (&raw const value).cast()) })
+        check(unsafe {
+            uc::uc_reg_write(self.engine, register as c_int, (&raw const value).cast())
+        })
     }
 
     fn hook(&self, kind: HookType, callback: *mut c_void) -> Result<(), String> {
@@ -242,7 +249,7 @@ impl<'a> Session<'a> {
         // until the engine is closed. Begin above end: for every address.
         check(unsafe {
             let user = self.shared.cast();
-            uc::uc_hook_add(self.engine, &raw mut id, kind.0 as c_int, callback, user, 1, 0)
+            uc::uc_hook_add(self.engine, &raw mut id, kind.0.cast_signed(), callback, user, 1, 0)
         })
     }
 
@@ -250,8 +257,17 @@ impl<'a> Session<'a> {
         let mut id = 0;
         // SAFETY: as in `hook`; this kind takes the instruction as a further argument.
         check(unsafe {
-            let (user, kind) = (self.shared.cast(), HookType::INSN.0 as c_int);
-            uc::uc_hook_add(self.engine, &raw mut id, kind, callback, user, 1_u64, 0_u64, which as c_int)
+            let (user, kind) = (self.shared.cast(), HookType::INSN.0.cast_signed());
+            uc::uc_hook_add(
+                self.engine,
+                &raw mut id,
+                kind,
+                callback,
+                user,
+                1_u64,
+                0_u64,
+                which as c_int,
+            )
         })
     }
 }
@@ -320,7 +336,8 @@ fn with_more<T>(engine: *mut uc_engine, use_more: impl FnOnce(&More<'_>) -> T) -
         RegisterX86::R14,
         RegisterX86::R15,
     ];
-    let register = |number: usize| NUMBERED.get(number).map_or(0, |&register| get(engine, register));
+    let register =
+        |number: usize| NUMBERED.get(number).map_or(0, |&register| get(engine, register));
     let cs = get(engine, RegisterX86::CS) as u16;
     let gdt = table(engine, RegisterX86::GDTR).0;
     use_more(&More { register: &register, cs, gdt })
@@ -475,7 +492,8 @@ extern "C" fn on_tracked_read(
     // SAFETY: called by the engine with our pointer.
     let guest = &mut unsafe { shared(user) }.guest;
     let place = ((offset / PAGE) as u32, (offset % PAGE) as usize);
-    let value = with_more(engine, |more| guest.tracked_read(&regs(engine), more, place, size as usize));
+    let value =
+        with_more(engine, |more| guest.tracked_read(&regs(engine), more, place, size as usize));
     if std::mem::take(&mut guest.flush) {
         flush(engine);
     }

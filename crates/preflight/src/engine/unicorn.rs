@@ -117,7 +117,8 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
 /// The mapped ranges nearest to an address that is not, in the identity part of the map.
 fn neighbours(guest: &Guest<'_>, end: &End, cr2: u64) -> (Option<PhysRange>, Option<PhysRange>) {
     let mut seen = vec![Seen::EMPTY; 1 << 16];
-    let leaves = Leaves::new(&guest.memory, guest.root(&end.regs), guest.paging(&end.regs), &mut seen);
+    let leaves =
+        Leaves::new(&guest.memory, guest.root(&end.regs), guest.paging(&end.regs), &mut seen);
     let mut below: Option<PhysRange> = None;
     for found in leaves {
         let Found::Leaves(run) = found else { continue };

@@ -55,11 +55,7 @@ pub fn scene_under(code: &[u8], requests: &[PhysRange], config: Config) -> Scene
         paging: config.paging(),
         cr0: CR0_KEXEC,
         cpu: CpuProfile::named("amd-sev").unwrap(),
-        limits: Limits {
-            instructions: 2_000_000,
-            time: Duration::from_secs(10),
-            memory: 16 << 20,
-        },
+        limits: Limits { instructions: 2_000_000, time: Duration::from_secs(10), memory: 16 << 20 },
         places: Vec::new(),
     }
 }
