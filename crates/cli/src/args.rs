@@ -75,10 +75,6 @@ pub(crate) enum Command {
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),
-    /// Runs one scene from standard input; started by `preflight`
-    #[cfg(feature = "preflight")]
-    #[command(hide = true)]
-    PreflightWorker,
 }
 
 #[derive(Args, Debug)]

@@ -19,11 +19,12 @@ use output::Status;
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
+    // `preflight` starts this program again to run the emulator in: no command of a user's.
     #[cfg(feature = "preflight")]
-    if let Command::PreflightWorker = cli.command {
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == commands::preflight::WORKER) {
         return identmap_preflight::worker();
     }
+    let cli = Cli::parse();
     let result = match &cli.command {
         Command::Check(args) => commands::check::run(args, &cli.output),
         Command::Map(args) => commands::map::run(args, &cli.output),
@@ -32,8 +33,6 @@ pub fn run() -> ExitCode {
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         #[cfg(feature = "preflight")]
         Command::Preflight(args) => commands::preflight::run(args, &cli.output),
-        #[cfg(feature = "preflight")]
-        Command::PreflightWorker => Ok(Status::Safe),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("identmap: {error}");

@@ -20,6 +20,9 @@ use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
 use crate::source;
 
+/// The argument that makes this program the emulator's process.
+pub(crate) const WORKER: &str = "--preflight-worker";
+
 /// The largest file taken for a kernel. Distributions' are below 20 MB.
 const LARGEST_KERNEL: u64 = 1 << 30;
 
@@ -88,7 +91,7 @@ fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
 fn emulate(scene: &Scene) -> Result<Report, Failure> {
     let program = std::env::current_exe().map_err(Failure::new)?;
     let mut command = Command::new(program);
-    command.arg("preflight-worker");
+    command.arg(WORKER);
     run_in_child(command, scene).map_err(Failure::new)
 }
 
