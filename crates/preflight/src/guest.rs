@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use iced_x86::Instruction;
-use identmap::{Levels, PageSize, Paging, PhysAddr, VirtAddr, WalkEnd, walk};
+use identmap::{Decoded, Levels, PageSize, Paging, PhysAddr, TableRead, VirtAddr, WalkEnd, walk};
 
 use crate::carried::{self, Carried, Reading, Step};
 use crate::memory::Memory;
@@ -136,7 +136,8 @@ impl<'a> Guest<'a> {
         let on = regs.cr0 & CR0_PG != 0;
         // Written with paging on: the consumer's own tables. With paging off it is the
         // trampoline that switches between 4 and 5 levels, and still on the producer's tables.
-        if regs.cr3 != self.cr3 && on && self.paging_on {
+        let changed = regs.cr3 != self.cr3 && on && self.paging_on;
+        if changed && !self.leads_to_producer(regs) {
             return self.stop(Stop::Reached { cr3: regs.cr3 });
         }
         (self.cr3, self.paging_on) = (regs.cr3, on);
@@ -391,6 +392,32 @@ impl<'a> Guest<'a> {
     pub(crate) fn root(&self, regs: &Regs) -> PhysAddr {
         let root = regs.cr3 & CR3_ADDRESS & !self.scene.paging.encryption_mask;
         PhysAddr::new(root).unwrap_or(PhysAddr::ZERO)
+    }
+
+    /// Whether tables of the producer are still in use under the current root.
+    fn leads_to_producer(&self, regs: &Regs) -> bool {
+        /// More than any early kernel has of its own (`BOOT_PGT_SIZE` in
+        /// `arch/x86/include/asm/boot.h`, 32 pages in 6.12).
+        const MOST_TABLES: usize = 4096;
+        let paging = self.paging(regs);
+        let mut left = vec![(paging.levels.root(), self.root(regs))];
+        let mut seen = HashSet::new();
+        while let Some((level, table)) = left.pop() {
+            if self.scene.tables.iter().any(|range| range.contains(table)) {
+                return true;
+            }
+            if seen.len() > MOST_TABLES || !seen.insert((level, table)) {
+                continue;
+            }
+            for index in 0..512 {
+                // A table that cannot be read is none of the producer's: those are known.
+                let Ok(entry) = self.memory.entry(table, index) else { break };
+                if let Decoded::Table { level, table } = paging.decode(level, entry) {
+                    left.push((level, table));
+                }
+            }
+        }
+        false
     }
 
     fn translate(&self, regs: &Regs, virt: u64, access: Access) -> Result<Mapped, Refusal> {

@@ -63,6 +63,9 @@ pub struct Scene {
     pub rsp: u64,
     /// The root table: what CR3 holds.
     pub root: PhysAddr,
+    /// Where the producer's tables lie. A root that leads to one of them is no hand-over yet: to
+    /// switch between 4 and 5 levels a consumer puts a page of its own on top of them.
+    pub tables: Vec<PhysRange>,
     /// How the processor reads tables: levels as entered, width of an address, encryption bit.
     pub paging: Paging,
     /// CR0 at the entry; [`CR0_KEXEC`] after `relocate_kernel`.

@@ -219,6 +219,7 @@ impl Loaded<'_> {
         let tables = built.map_err(SetupError::Plan)?;
         let (root, tables) = tables.ok_or(SetupError::Tables(count.unwrap_or(0)))?;
         let mut contents = self.contents.clone();
+        let place = tables.range;
         contents.push(tables);
         let mut paging = map.config.paging();
         paging.pdpe1gb = self.setup.cpu.pdpe1gb;
@@ -229,6 +230,7 @@ impl Loaded<'_> {
             rsi: params.start().get(),
             rsp: params.end().get(),
             root,
+            tables: vec![place],
             paging,
             cr0: CR0_KEXEC,
             cpu: self.setup.cpu,

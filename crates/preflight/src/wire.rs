@@ -136,7 +136,7 @@ macro_rules! lists {
         }
     )* };
 }
-lists!(Content, Touch, (PhysRange, String));
+lists!(Content, Touch, PhysRange, (PhysRange, String));
 
 impl Wire for PhysAddr {
     fn put(&self, out: &mut Vec<u8>) {
@@ -194,7 +194,7 @@ structs! {
     Limits { instructions, time, memory }
     CpuProfile { vendor, sev, pdpe1gb, la57, maxphyaddr, hypervisor }
     Paging { levels, maxphyaddr, pdpe1gb, nxe, encryption_mask }
-    Scene { contents, entry, rsi, rsp, root, paging, cr0, cpu, limits, places }
+    Scene { contents, entry, rsi, rsp, root, tables, paging, cr0, cpu, limits, places }
     ImagePlace { name, offset }
     Touch { page, first, rip, at, read, written, executed, what }
     PageFault { cr2, code, access, what, below, above }

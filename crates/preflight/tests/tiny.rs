@@ -50,6 +50,24 @@ fn the_same_cr3_again_is_no_hand_over() {
     assert_eq!(report.instructions, 6);
 }
 
+/// As a consumer does to switch between 4 and 5 levels: a root of its own over the producer's tables.
+#[test]
+fn a_copy_of_the_root_is_no_hand_over() {
+    // mov esi, 0x100000 (the root); mov edi, 0x300000; mov ecx, 512; rep movsq; mov eax, 0x300000
+    let copy = [
+        0xbe, 0, 0, 0x10, 0, 0xbf, 0, 0, 0x30, 0, 0xb9, 0, 2, 0, 0, 0xf3, 0x48, 0xa5, 0xb8, 0, 0,
+        0x30, 0, 0x0f, 0x22, 0xd8,
+    ];
+    let also = [r(0x30_0000, 0x1000), r(common::TABLES, 0x1000)];
+    let report = go(&scene(&code(&[&copy, &OWN_TABLES]), &also));
+    reached(&report.outcome);
+    // One without the entry that leads to them is one.
+    let clear = [0x31, 0xc0, 0xbf, 0, 0, 0x30, 0, 0xb9, 0, 2, 0, 0, 0xf3, 0x48, 0xab];
+    let load = [0xb8, 0, 0, 0x30, 0, 0x0f, 0x22, 0xd8];
+    let report = go(&scene(&code(&[&clear, &load, &OWN_TABLES]), &also));
+    assert_eq!(report.outcome, Outcome::Reached { cr3: 0x30_0000 });
+}
+
 #[test]
 fn a_page_fault_to_the_byte() {
     // nop; mov al, [0x300123]

@@ -52,6 +52,7 @@ pub fn scene_under(code: &[u8], requests: &[PhysRange], config: Config) -> Scene
         rsi: 0,
         rsp: CODE + 0x2000,
         root,
+        tables: vec![r(TABLES, count * 4096)],
         paging: config.paging(),
         cr0: CR0_KEXEC,
         cpu: CpuProfile::named("amd-sev").unwrap(),
