@@ -37,6 +37,11 @@ seed() {
 			{ printf '\001\377\177' && head -c 32767 "$file"; } >"corpus/$1/iomem-${file##*/}"
 		done
 		;;
+	bundle) cp -n ../testdata/bundles/*.json "corpus/$1/" ;;
+	# Zero, and the hand-made one is taken unchanged.
+	btf | core_file) printf '\000' >"corpus/$1/whole" ;;
+	kallsyms) printf 'ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\nffffffffc0000000 b pfn_mapped\t[m]\n0000000000000000 b vmemmap_base\n' >"corpus/$1/some" ;;
+	loaded_image) for kernel in 0 1 2 3 4 5 6 7; do printf "\\00$kernel" >"corpus/$1/kernel-$kernel"; done ;;
 	live_boot_params) [ -e "corpus/$1/zero" ] || head -c 4096 /dev/zero >"corpus/$1/zero" ;;
 	esac
 	[ ! -d "regressions/$1" ] || find "regressions/$1" -type f -exec cp -n {} "corpus/$1/" \;
@@ -44,7 +49,8 @@ seed() {
 
 longest() {
 	case $1 in
-	plan | tables) echo 512 ;;
+	plan | tables | loaded_image | decode_tables) echo 512 ;;
+	btf | core_file) echo 4096 ;;
 	range_text) echo 80 ;;
 	*) echo 32768 ;;
 	esac
