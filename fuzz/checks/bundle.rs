@@ -13,9 +13,8 @@ use sha2::{Digest, Sha256};
 /// The text of a bundle; once as it is, once with the checksum that it ought to have.
 pub fn check(bytes: &[u8]) {
     read(bytes);
-    if let Ok(mut content) = serde_json::from_slice::<Map<String, Value>>(bytes) {
-        seal(&mut content);
-        read(Value::Object(content).to_string().as_bytes());
+    if let Some(text) = sealed(bytes) {
+        read(text.as_bytes());
     }
 }
 
@@ -44,15 +43,23 @@ fn check_same(bundle: &Bundle) {
     };
     match Bundle::read("again", text.as_bytes()) {
         Ok(again) => {
-            assert_eq!(again, *bundle);
+            if again != *bundle {
+                let (again, before) = (format!("{again:?}"), format!("{bundle:?}"));
+                let at = again.bytes().zip(before.bytes()).take_while(|(a, b)| a == b).count();
+                let excerpt = |text: &str| {
+                    text.chars().skip(at.saturating_sub(80)).take(200).collect::<String>()
+                };
+                panic!("read again:\n{}\nbefore:\n{}", excerpt(&again), excerpt(&before));
+            }
             assert_eq!(again.write().as_deref(), Ok(&*text));
         }
         Err(error) => panic!("{error}\n{text}"),
     }
 }
 
-/// Puts in the checksum, as `docs/bundle.schema.json` describes it.
-fn seal(content: &mut Map<String, Value>) {
+/// With the checksum that `docs/bundle.schema.json` describes; `None` if it is no JSON.
+pub fn sealed(bytes: &[u8]) -> Option<String> {
+    let mut content: Map<String, Value> = serde_json::from_slice(bytes).ok()?;
     content.remove("integrity");
     let mut text = String::new();
     canonical(&Value::Object(content.clone()), &mut text);
@@ -61,14 +68,21 @@ fn seal(content: &mut Map<String, Value>) {
         write!(sum, "{byte:02x}").unwrap();
     }
     content.insert("integrity".to_owned(), sum.into());
+    Some(Value::Object(content).to_string())
 }
 
-/// Compact JSON with sorted keys.
+/// Compact JSON: `schema` first, then names, then numbers.
 fn canonical(value: &Value, out: &mut String) {
+    let place = |key: &str| {
+        let is_number = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_digit());
+        (key != "schema", if is_number { key.len() } else { 0 })
+    };
     match value {
         Value::Object(map) => {
             let mut before = '{';
-            for (key, value) in map.iter().collect::<BTreeMap<_, _>>() {
+            let sorted: BTreeMap<_, _> =
+                map.iter().map(|(key, value)| ((place(key), key), value)).collect();
+            for ((_, key), value) in sorted {
                 write!(out, "{before}{}:", Value::from(key.as_str())).unwrap();
                 canonical(value, out);
                 before = ',';

@@ -48,20 +48,20 @@ fn check_file(file: &[u8]) {
         for virt in borders(segment.virt, segment.size) {
             let mut byte = [0];
             let read = core.read_virt(VirtAddr::new(virt), &mut byte).map(|()| byte[0]);
-            compare(read, expected(file, &segments, |s| Some(s.virt), virt), virt);
+            compare(read, &expected(file, &segments, |s| Some(s.virt), virt), virt);
         }
         let Some(phys) = segment.phys else { continue };
         for phys in borders(phys, segment.size) {
             let Some(at) = PhysAddr::new(phys) else { continue };
             let mut byte = [0];
             let read = core.read_phys(at, &mut byte).map(|()| byte[0]);
-            compare(read, expected(file, &segments, |s| s.phys, phys), phys);
+            compare(read, &expected(file, &segments, |s| s.phys, phys), phys);
             // Many at once are as one by one; and where it ends is told.
             let mut many = [0; 24];
             match core.read_phys(at, &mut many) {
                 Ok(()) => {
                     for (at, &byte) in (phys..).zip(&many) {
-                        compare(Ok(byte), expected(file, &segments, |s| s.phys, at), at);
+                        compare(Ok(byte), &expected(file, &segments, |s| s.phys, at), at);
                     }
                 }
                 Err(Unreadable { at: Address::Physical(hole), why: Why::NotHeld }) => {
@@ -101,7 +101,7 @@ fn expected(
     }
 }
 
-fn compare(read: Result<u8, Unreadable>, expected: Expected, at: u64) {
+fn compare(read: Result<u8, Unreadable>, expected: &Expected, at: u64) {
     let read = match read {
         Ok(byte) => Expected::Byte(byte),
         Err(Unreadable { why: Why::NotHeld, .. }) => Expected::NotHeld,
@@ -110,7 +110,7 @@ fn compare(read: Result<u8, Unreadable>, expected: Expected, at: u64) {
             Expected::PastTheEnd
         }
     };
-    assert_eq!(read, expected, "{at:#x}");
+    assert_eq!(read, *expected, "{at:#x}");
 }
 
 fn borders(first: u64, size: u64) -> impl Iterator<Item = u64> {

@@ -31,9 +31,8 @@ pub fn check(bytes: &[u8]) {
     let root = PhysAddr::new(BASE).unwrap();
     let bound = count * u64::from(paging.levels.count());
     for distrusting in [false, true] {
-        let reader = || match distrusting {
-            false => TablePages::new(&ram),
-            true => TablePages::distrusting_zeros(&ram),
+        let reader = || {
+            if distrusting { TablePages::distrusting_zeros(&ram) } else { TablePages::new(&ram) }
         };
         let decoded = decode(&reader(), root, paging);
         assert_eq!((decoded.root, decoded.paging), (root, paging));

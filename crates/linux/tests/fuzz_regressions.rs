@@ -90,7 +90,7 @@ fn random(inputs: usize, longest: usize, check: fn(&[u8])) {
     for _ in 0..inputs {
         let len = usize::from(random()) * longest / 256;
         let input: Vec<u8> =
-            (0..len).map(|_| if random() % 3 == 0 { 0 } else { random() }).collect();
+            (0..len).map(|_| if random().is_multiple_of(3) { 0 } else { random() }).collect();
         check(&input);
     }
 }

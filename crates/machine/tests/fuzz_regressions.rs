@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use identmap_machine::bundle::Bundle;
+
 #[path = "../../../fuzz/checks/bundle.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod bundle;
@@ -85,7 +87,12 @@ fn damaged_bundles() {
         }
         let whole = fs::read(&path).unwrap();
         bundle::check(&whole);
-        for at in (0..whole.len()).step_by(whole.len() / 60) {
+        // What the check seals is taken: changed, and with the checksum of what it was before.
+        let changed = String::from_utf8_lossy(&whole).replacen("identmap 0", "somebody 0", 1);
+        let sealed = bundle::sealed(changed.as_bytes()).unwrap();
+        assert!(Bundle::read("changed", changed.as_bytes()).is_err());
+        assert_eq!(&Bundle::read("sealed", sealed.as_bytes()).unwrap().made_by[..8], "somebody");
+        for at in (0..whole.len()).step_by(whole.len() / 20) {
             for byte in *b"0\"]{ /" {
                 let mut damaged = whole.clone();
                 damaged[at] = byte;
@@ -93,7 +100,7 @@ fn damaged_bundles() {
             }
         }
         let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
-        for at in (0..lines.len()).step_by(lines.len() / 40 + 1) {
+        for at in (0..lines.len()).step_by(lines.len() / 15 + 1) {
             let mut less = lines.clone();
             less.remove(at);
             bundle::check(&less.concat());
