@@ -32,7 +32,9 @@ fn types() {
 #[test]
 fn symbols() {
     replay("kallsyms", kernel::kallsyms);
-    let text = b"ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\n0 b vmemmap_base";
+    let text = b"ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\n0 b vmemmap_base\n\
+        ffffffff82000020 b pfn_mapped\nffffffff82000028 b pfn_mapped";
+    kernel::kallsyms(text);
     for at in 0..text.len() {
         for byte in *b"0 \nk[" {
             let mut damaged = text.to_vec();
