@@ -37,6 +37,25 @@ seed() {
 			{ printf '\001\377\177' && head -c 32767 "$file"; } >"corpus/$1/iomem-${file##*/}"
 		done
 		;;
+	bundle)
+		cp -n ../testdata/bundles/*.json "corpus/$1/"
+		# Small, and with one of everything; the target adds the checksum.
+		cat >"corpus/$1/text" <<-'END'
+			{"schema":"identmap.bundle/1","made_by":"x","redacted":false,"left_out":["a"],"text":["~",3,"BIOS-e820: [mem 0x0-0xfff] usable"],
+			"memory":[{"what":"acpi-rsdp","start":"0x1000","base64":"AAEC"}],"tables":[{"image":"crash","not_read":"no"},
+			{"image":"kexec","root":"0x1000","levels":4,"maxphyaddr":46,"pdpe1gb":true,"encryption_mask":"0x0","counts":[1,1,1,1,0],"segments":[["0x0","0xfff"]],
+			"leaves":[{"virt":"0x0","phys":"0x0","page":"2M","count":3,"flags":"0xe3","rights":[true,false,true]}]}]}
+		END
+		cat >"corpus/$1/live" <<-'END'
+			{"schema":"identmap.bundle/1","made_by":"x","redacted":false,"left_out":[],"memory":[],"tables":[],"cpuid":[{"leaf":"0x1","subleaf":"0x0","registers":["0x0","0x1","0x2","0x3"]}],
+			"live":{"/sys/firmware/efi":true,"dmesg":{"unreadable":"no"},"/proc/iomem":null,"/proc/cmdline":"quiet","/sys/kernel/boot_params/data":{"zeros":70},"kernel config":{"base64":"AAEC"},
+			"/sys/firmware/memmap":{"files":{"0":{"start":"0x0","end":"0xfff","type":{"unreadable":"no"}},"1":{"start":"0x1000"}}},"/sys/class/dmi/id":{"files":{"sys_vendor":"a"}},"/sys/firmware/sgi_uv":null}}
+		END
+		;;
+	# Zero, and the hand-made one is taken unchanged.
+	btf | core_file) printf '\000' >"corpus/$1/whole" ;;
+	kallsyms) printf 'ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\nffffffffc0000000 b pfn_mapped\t[m]\n0000000000000000 b vmemmap_base\n' >"corpus/$1/some" ;;
+	loaded_image) for kernel in 0 1 2 3 4 5 6 7; do printf "\\00$kernel" >"corpus/$1/kernel-$kernel"; done ;;
 	live_boot_params) [ -e "corpus/$1/zero" ] || head -c 4096 /dev/zero >"corpus/$1/zero" ;;
 	esac
 	[ ! -d "regressions/$1" ] || find "regressions/$1" -type f -exec cp -n {} "corpus/$1/" \;
@@ -44,7 +63,8 @@ seed() {
 
 longest() {
 	case $1 in
-	plan | tables) echo 512 ;;
+	plan | tables | loaded_image | decode_tables) echo 512 ;;
+	btf | core_file) echo 4096 ;;
 	range_text) echo 80 ;;
 	*) echo 32768 ;;
 	esac

@@ -10,9 +10,7 @@ use identmap::{
 };
 
 use crate::bytes::Bytes;
-
-/// Where the tables stand.
-const BASE: u64 = 0x10_0000;
+use crate::entries::{BASE, some_entry};
 
 /// Builds tables from the bytes, reads them, adds to them.
 pub fn check(bytes: &[u8]) {
@@ -169,28 +167,6 @@ fn some_request(bytes: &mut Bytes<'_>) -> PhysRange {
 /// Indices of entries that are likely to be met.
 fn some_indices(bytes: &mut Bytes<'_>) -> [u64; 4] {
     [(); 4].map(|()| u64::from(bytes.byte()) << 1 | u64::from(bytes.byte() & 1))
-}
-
-/// One entry: three bytes for its place and kind, and some for its address.
-fn some_entry(bytes: &mut Bytes<'_>, tables: &mut [Table]) {
-    let place = bytes.byte();
-    let index = usize::from(bytes.byte()) << 1 | usize::from(place >> 7);
-    let table = usize::from(place & 0x7f) % tables.len();
-    let kind = bytes.byte();
-    let flags = [0x63, 0xe3, 0x1e3, 0x67, 0x61, 0x10e3, 1 << 63 | 0x63, 1][usize::from(kind >> 5)];
-    let bits = match kind & 3 {
-        0 => (BASE + (u64::from(bytes.byte() & 15) << 12)) | flags,
-        1 => u64::from(bytes.byte()) << 30 | flags,
-        2 => u64::from(bytes.byte()) << 21 | u64::from(bytes.byte()) << 12 | flags,
-        _ => bytes.word(),
-    };
-    // A stretch of equal steps now and then, so that runs merge.
-    let repeat = if kind & 0x1c == 0x1c { 8 } else { 1 };
-    for i in 0..repeat {
-        if let Some(entry) = tables[table].0.get_mut(index + i) {
-            *entry = bits.wrapping_add((i as u64) << 21);
-        }
-    }
 }
 
 /// Addresses whose indices are those that were picked, in all ways, and their other half.

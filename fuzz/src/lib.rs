@@ -3,12 +3,24 @@
 use std::cell::RefCell;
 use std::panic;
 
+#[path = "../checks/bundle.rs"]
+pub mod bundle;
 #[path = "../checks/bytes.rs"]
 pub mod bytes;
+#[path = "../checks/core_file.rs"]
+pub mod core_file;
+#[path = "../checks/decode.rs"]
+pub mod decode;
+#[path = "../checks/entries.rs"]
+pub mod entries;
+#[path = "../checks/kernel.rs"]
+pub mod kernel;
 #[path = "../checks/parse.rs"]
 pub mod parse;
 #[path = "../checks/plan.rs"]
 pub mod plan;
+#[path = "../../crates/linux/tests/support/mod.rs"]
+mod support;
 #[path = "../checks/tables.rs"]
 pub mod tables;
 #[path = "../checks/verdict.rs"]

@@ -1,5 +1,6 @@
 //! The stages of `cargo xtask ci`, in the order they run.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::tools::{self, cargo, run};
@@ -61,23 +62,58 @@ pub(crate) const STAGES: &[Stage] = &[
         run: oracle,
     },
     Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
+    Stage {
+        name: "preflight",
+        about: "real kernels' first instructions in an emulator: the story of 2024",
+        quick: false,
+        run: preflight,
+    },
 ];
 
 fn setup() -> Result<(), String> {
-    // (program, package): the oracle compiles ident_map.c and unpacks kernel sources.
-    const NEEDED: [(&str, &str); 5] =
-        [("gcc", "gcc"), ("xz", "xz-utils"), ("tar", "tar"), ("awk", "mawk"), ("dpkg-deb", "dpkg")];
-    let missing: Vec<&str> = NEEDED
+    // (program, package): the oracle compiles ident_map.c and unpacks kernel sources; the emulator of
+    // crates/preflight is built by cmake.
+    const NEEDED: [(&str, &str); 7] = [
+        ("gcc", "gcc"),
+        ("xz", "xz-utils"),
+        ("tar", "tar"),
+        ("awk", "mawk"),
+        ("dpkg-deb", "dpkg"),
+        ("cmake", "cmake"),
+        ("make", "make"),
+    ];
+    let mut missing: Vec<&str> = NEEDED
         .into_iter()
         .filter(|(program, _)| !tools::has_program(program))
         .map(|(_, package)| package)
         .collect();
+    if !has_libclang() {
+        missing.push("libclang-dev");
+    }
     if missing.is_empty() {
         println!("    nothing is missing");
     } else {
         tools::apt_install(&missing)?;
     }
     Ok(())
+}
+
+/// Whether Debian's libclang is there with its headers: the emulator's binding is made with it.
+fn has_libclang() -> bool {
+    let below = |path: &Path| -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let is_llvm = |path: &PathBuf| path.to_string_lossy().contains("/llvm-");
+    below(Path::new("/usr/lib")).into_iter().filter(is_llvm).any(|llvm| {
+        let library = below(&llvm.join("lib")).iter().any(|file| {
+            file.to_string_lossy().contains("/libclang-") || file.ends_with("libclang.so")
+        });
+        let headers = below(&llvm.join("lib/clang"))
+            .iter()
+            .any(|version| version.join("include/stddef.h").exists());
+        library && headers
+    })
 }
 
 fn fmt() -> Result<(), String> {
@@ -139,6 +175,16 @@ fn oracle() -> Result<(), String> {
 
 fn lab() -> Result<(), String> {
     run(script("lab/run.sh").arg("ci"))
+}
+
+fn preflight() -> Result<(), String> {
+    run(script("lab/fetch.sh").args(["5.10", "6.1", "6.12", "7.x"]))?;
+    for example in ["story", "consumers"] {
+        let mut command =
+            cargo(["run", "--locked", "--release", "--package", "identmap-preflight", "--example"]);
+        run(command.arg(example).arg("--").arg(tools::cache().join("kernels")))?;
+    }
+    Ok(())
 }
 
 fn script(path: &str) -> Command {

@@ -22,6 +22,11 @@ use output::Status;
 /// Runs the command line of this process.
 #[must_use]
 pub fn run() -> ExitCode {
+    // `preflight` starts this program again to run the emulator in: no command of a user's.
+    #[cfg(feature = "preflight")]
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == commands::preflight::WORKER) {
+        return identmap_preflight::worker();
+    }
     let cli = Cli::parse();
     let result = match &cli.command {
         Command::Check(args) => commands::check::run(args, &cli.output),
@@ -31,6 +36,8 @@ pub fn run() -> ExitCode {
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
+        #[cfg(feature = "preflight")]
+        Command::Preflight(args) => commands::preflight::run(args, &cli.output),
     };
     let status = result.unwrap_or_else(|error| {
         eprintln!("identmap: {error}");

@@ -10,6 +10,9 @@ use support::Random;
 #[path = "../../../fuzz/checks/bytes.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod bytes;
+#[path = "../../../fuzz/checks/entries.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate exports it")]
+mod entries;
 #[path = "../../../fuzz/checks/plan.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod plan;

@@ -155,5 +155,7 @@ fn version_1_stays_readable() {
         assert_eq!(machine.source, name);
         assert_eq!(machine.kernel.as_deref(), Some(kernel));
         assert_eq!(machine.maps[0].entries.len(), entries, "{name}");
+        let bundle = Bundle::read(name, &bytes).expect("it was read above");
+        assert_eq!(bundle.tables.len(), if name == "v1-live.json" { 2 } else { 0 });
     }
 }

@@ -4,13 +4,18 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use identmap_machine::bundle::Bundle;
+
+#[path = "../../../fuzz/checks/bundle.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate exports it")]
+mod bundle;
 #[path = "../../../fuzz/checks/parse.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod parse;
 
 type Check = fn(&[u8]);
 
-const TARGETS: [(&str, Check); 9] = [
+const TARGETS: [(&str, Check); 10] = [
     ("parse_any", parse::any),
     ("parse_dmesg", parse::dmesg),
     ("parse_iomem", parse::iomem),
@@ -20,7 +25,12 @@ const TARGETS: [(&str, Check); 9] = [
     ("live_boot_params", parse::boot_params),
     ("live", parse::live),
     ("range_text", parse::range_text),
+    ("bundle", bundle::check),
 ];
+
+/// Targets of the crates `identmap`, `identmap-linux` and `identmap-report`.
+const OTHERS: [&str; 8] =
+    ["plan", "tables", "btf", "kallsyms", "core_file", "loaded_image", "decode_tables", "verdict"];
 
 /// Those files are listed by hand: a file under a name of no target would never be read.
 #[test]
@@ -28,8 +38,8 @@ fn every_kept_input() {
     let folders = fs::read_dir(root().join("fuzz/regressions")).unwrap();
     for folder in folders.map(|entry| entry.unwrap().path()) {
         let name = folder.file_name().unwrap().to_str().unwrap();
-        if ["plan", "tables", "verdict"].contains(&name) {
-            continue; // of the crates `identmap` and `identmap-report`
+        if OTHERS.contains(&name) {
+            continue;
         }
         let (_, check) = TARGETS.iter().find(|(target, _)| *target == name).expect(name);
         for file in fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
@@ -64,6 +74,40 @@ fn damaged_samples() {
         }
     }
     assert!(checked >= 8 * 12, "{checked}");
+}
+
+/// Bundles with some bytes changed, and with a line left out.
+#[test]
+fn damaged_bundles() {
+    let mut checked = 0;
+    for file in fs::read_dir(root().join("testdata/bundles")).unwrap() {
+        let path = file.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let whole = fs::read(&path).unwrap();
+        bundle::check(&whole);
+        // What the check seals is taken: changed, and with the checksum of what it was before.
+        let changed = String::from_utf8_lossy(&whole).replacen("identmap 0", "somebody 0", 1);
+        let sealed = bundle::sealed(changed.as_bytes()).unwrap();
+        assert!(Bundle::read("changed", changed.as_bytes()).is_err());
+        assert_eq!(&Bundle::read("sealed", sealed.as_bytes()).unwrap().made_by[..8], "somebody");
+        for at in (0..whole.len()).step_by(whole.len() / 20) {
+            for byte in *b"0\"]{ /" {
+                let mut damaged = whole.clone();
+                damaged[at] = byte;
+                bundle::check(&damaged);
+            }
+        }
+        let lines: Vec<&[u8]> = whole.split_inclusive(|&byte| byte == b'\n').collect();
+        for at in (0..lines.len()).step_by(lines.len() / 15 + 1) {
+            let mut less = lines.clone();
+            less.remove(at);
+            bundle::check(&less.concat());
+        }
+        checked += 1;
+    }
+    assert!(checked >= 2, "{checked}");
 }
 
 fn root() -> PathBuf {

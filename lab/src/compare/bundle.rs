@@ -68,8 +68,9 @@ pub fn look(results: &Path, binary: Option<&Path>) -> Result<Option<Looked>, Fai
                 .map(|place| format!("check differs inside and on the host: {place}")),
         );
         let findings = inside["findings"].as_array().map_or(0, Vec::len);
-        answer =
-            Some(format!("{}, {findings} findings", inside["verdict"].as_str().unwrap_or("?")));
+        let verdict = inside["verdict"].as_str().unwrap_or("?");
+        let noun = if findings == 1 { "finding" } else { "findings" };
+        answer = Some(format!("{verdict}, {findings} {noun}"));
     }
     Ok(Some(Looked { bytes: bundle.len(), answer, wrong }))
 }

@@ -7,4 +7,6 @@ pub(crate) mod explain;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
+#[cfg(feature = "preflight")]
+pub(crate) mod preflight;
 pub(crate) mod tables;

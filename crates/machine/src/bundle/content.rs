@@ -82,12 +82,22 @@ pub(super) fn read_directory(value: &Value, budget: &mut Budget) -> Result<Direc
         Some(("unreadable", Value::String(why))) => Ok(Directory::Unreadable(why.clone())),
         Some(("files", Value::Object(files))) => {
             let mut list = Vec::new();
+            // Other names would be written as another file's, or not be read again.
+            if let Some(name) = files.keys().find(|name| name.contains('/')) {
+                return Err(format!("{name:.60?} is no name of a file"));
+            }
             for (name, value) in files {
                 match value {
                     Value::Object(folder) if is_number(name) => {
                         for (field, value) in folder {
+                            if field.contains('/') {
+                                return Err(format!("{field:.60?} is no name of a file"));
+                            }
                             list.push((format!("{name}/{field}"), read(value, budget)?));
                         }
+                    }
+                    _ if is_number(name) => {
+                        return Err(format!("{name:.60?} is the name of a folder"));
                     }
                     value => list.push((name.clone(), read(value, budget)?)),
                 }

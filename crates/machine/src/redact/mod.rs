@@ -10,7 +10,7 @@ use std::cell::Cell;
 
 pub use scrub::{Names, REDACTED};
 
-use crate::bundle::{Bundle, Facts};
+use crate::bundle::{Bundle, Facts, TablesState};
 use crate::live::{Content, CpuidLeaf, Directory, Inputs};
 use crate::parse::{Scrub, excerpt};
 use scrub::{Looks, scrub};
@@ -43,6 +43,11 @@ pub fn redact(bundle: &Bundle, names: &Names) -> Bundle {
         &mut out.extra.lockdown,
     ] {
         work.trim(content);
+    }
+    for tables in &mut out.tables {
+        if let TablesState::NotRead(why) = &mut tables.state {
+            *why = work.text(why);
+        }
     }
     out.redacted = true;
     out.left_out.extend(work.left_out.into_inner());

@@ -1,7 +1,7 @@
 //! What must not be in a bundle, in every place where it may be found.
 
 use super::*;
-use crate::bundle::{Extra, Facts};
+use crate::bundle::{Extra, Facts, Image, Tables};
 use crate::live::assemble;
 
 const UUID: &str = "0a3407de-014b-458b-b5c1-848e92a327a3";
@@ -153,6 +153,10 @@ fn inputs() -> Inputs {
 
 fn captured() -> (Bundle, Bundle) {
     let raw = Bundle {
+        tables: vec![Tables {
+            image: Image::Kexec,
+            state: TablesState::NotRead(format!("/home/alice/x: {UUID}")),
+        }],
         extra: Extra { lockdown: text("[none] integrity confidentiality\n"), ..Extra::default() },
         ..Bundle::new(Facts::Live(Box::new(inputs())))
     };

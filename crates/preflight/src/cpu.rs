@@ -1,0 +1,211 @@
+//! What CPUID answers.
+//!
+//! Leaves: Intel SDM vol. 2A, "CPUID"; AMD APM vol. 3, appendix E. The consumer's early code reads
+//! the vendor, leaf 1, leaf 7 (LA57), leaf 0x21 (TDX, if the highest leaf allows), `0x80000000`,
+//! `0x80000001`, `0x80000008` and `0x8000001F` (SEV).
+
+use core::fmt;
+
+use identmap_machine::{Cpu, CpuVendor};
+
+/// Who made the processor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Vendor {
+    /// `AuthenticAMD`.
+    Amd,
+    /// `HygonGenuine`.
+    Hygon,
+    /// `GenuineIntel`.
+    Intel,
+}
+
+/// A fact that CPUID tells and that may not be known.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuFact {
+    /// Who made it.
+    Vendor,
+    /// SEV: `0x8000001F.EAX[1]`.
+    Sev,
+    /// 5-level paging: `7.ECX[16]`.
+    La57,
+}
+
+impl fmt::Display for CpuFact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CpuFact::Vendor => "its vendor",
+            CpuFact::Sev => "SEV (CPUID 0x8000001F.EAX[1])",
+            CpuFact::La57 => "5-level paging (CPUID 7.ECX[16])",
+        })
+    }
+}
+
+/// A processor, as CPUID describes it. Where a fact is `None` and the consumer asks for it,
+/// the run ends as unknown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CpuProfile {
+    /// Who made it.
+    pub vendor: Option<Vendor>,
+    /// SEV in CPUID.
+    pub sev: Option<bool>,
+    /// 1 GiB pages.
+    pub pdpe1gb: bool,
+    /// 5-level paging.
+    pub la57: Option<bool>,
+    /// Bits of a physical address.
+    pub maxphyaddr: u8,
+    /// The hypervisor bit, `1.ECX[31]`.
+    pub hypervisor: bool,
+}
+
+impl CpuProfile {
+    /// Names for [`named`](Self::named): each with `-nogb` (no 1 GiB pages) or `-la57` (5-level paging) behind.
+    pub const NAMES: [&'static str; 3] = ["amd-sev", "amd-nosev", "intel"];
+
+    /// A processor by name: `amd-sev`, `amd-nosev` or `intel`, then `-nogb` and `-la57` if wanted.
+    #[must_use]
+    pub fn named(name: &str) -> Option<CpuProfile> {
+        let (base, suffixes) = Self::NAMES
+            .iter()
+            .find_map(|base| name.strip_prefix(base).map(|suffixes| (*base, suffixes)))?;
+        let intel = base == "intel";
+        let mut profile = CpuProfile {
+            vendor: Some(if intel { Vendor::Intel } else { Vendor::Amd }),
+            sev: Some(base == "amd-sev"),
+            pdpe1gb: true,
+            la57: Some(false),
+            maxphyaddr: if intel { 46 } else { 48 },
+            hypervisor: false,
+        };
+        let suffixes = suffixes.split('-');
+        for (i, suffix) in suffixes.enumerate() {
+            match (i, suffix) {
+                (0, "") => {}
+                (1.., "nogb") => profile.pdpe1gb = false,
+                (1.., "la57") => (profile.la57, profile.maxphyaddr) = (Some(true), 52),
+                _ => return None,
+            }
+        }
+        Some(profile)
+    }
+
+    /// The machine's own processor, as far as its texts tell. A processor of no known make
+    /// has no known vendor; 1 GiB pages are taken for absent unless stated.
+    #[must_use]
+    pub fn of(cpu: &Cpu) -> CpuProfile {
+        let vendor = match cpu.vendor {
+            Some(CpuVendor::Amd) => Some(Vendor::Amd),
+            Some(CpuVendor::Hygon) => Some(Vendor::Hygon),
+            Some(CpuVendor::Intel) => Some(Vendor::Intel),
+            Some(CpuVendor::Other) | None => None,
+        };
+        CpuProfile {
+            vendor,
+            // Intel's extended leaves end at 0x80000008.
+            sev: cpu.sev.or((vendor == Some(Vendor::Intel)).then_some(false)),
+            pdpe1gb: cpu.pdpe1gb.unwrap_or(false),
+            la57: cpu.la57,
+            maxphyaddr: cpu.maxphyaddr.unwrap_or(52),
+            hypervisor: cpu.hypervisor.unwrap_or(false),
+        }
+    }
+
+    /// EAX, EBX, ECX, EDX of a leaf. Leaves that do not exist are zero.
+    ///
+    /// # Errors
+    /// The fact that is not known.
+    pub fn cpuid(&self, leaf: u32, subleaf: u32) -> Result<[u32; 4], CpuFact> {
+        // FPU DE PSE TSC MSR PAE MCE CX8 APIC SEP MTRR PGE MCA CMOV PAT PSE36 CLFSH MMX FXSR SSE SSE2
+        const FEATURES: u32 = 0x078b_fbfd;
+        // The same without SEP, MTRR's neighbours as APM has them; SYSCALL, NX, LM.
+        const AMD_FEATURES: u32 = 0x0183_f3fd | 1 << 11 | 1 << 20 | 1 << 29;
+        let vendor = self.vendor.ok_or(CpuFact::Vendor);
+        let intel = |vendor| vendor == Vendor::Intel;
+        Ok(match leaf {
+            0 => {
+                let vendor = vendor?;
+                let name: &[u8; 12] = match vendor {
+                    Vendor::Amd => b"AuthenticAMD",
+                    Vendor::Hygon => b"HygonGenuine",
+                    Vendor::Intel => b"GenuineIntel",
+                };
+                let word = |at: usize| {
+                    u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]])
+                };
+                [if intel(vendor) { 0x16 } else { 0x10 }, word(0), word(8), word(4)]
+            }
+            1 => {
+                // Zen 3 server, Hygon Dhyana, Skylake server: family, model, stepping.
+                let signature = match vendor? {
+                    Vendor::Amd => 0x00a0_0f11,
+                    Vendor::Hygon => 0x0090_0f02,
+                    Vendor::Intel => 0x0005_0654,
+                };
+                // SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT.
+                let more = 0x0098_2201 | u32::from(self.hypervisor) << 31;
+                [signature, 0x0001_0800, more, FEATURES]
+            }
+            7 if subleaf == 0 => [0, 0, u32::from(self.la57.ok_or(CpuFact::La57)?) << 16, 0],
+            0x8000_0000 => [if intel(vendor?) { 0x8000_0008 } else { 0x8000_0021 }, 0, 0, 0],
+            0x8000_0001 => {
+                // LAHF, and AMD's CR8, LZCNT, SSE4A.
+                let (more, features) = if intel(vendor?) {
+                    (0x21, 1 << 11 | 1 << 20 | 1 << 29)
+                } else {
+                    (0x71, AMD_FEATURES)
+                };
+                [0, 0, more, features | u32::from(self.pdpe1gb) << 26]
+            }
+            0x8000_0008 => {
+                let virt = if self.la57.ok_or(CpuFact::La57)? { 57 } else { 48 };
+                [u32::from(self.maxphyaddr) | virt << 8, 0, 0, 0]
+            }
+            // SME, SEV, page-flush MSR, SEV-ES; C-bit 51, 509 guests.
+            0x8000_001f if !intel(vendor?) && self.sev.ok_or(CpuFact::Sev)? => {
+                [0b1111, 0x33 | 5 << 6, 509, 1]
+            }
+            _ => [0; 4],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_suffixes() {
+        let plain = CpuProfile::named("amd-sev").unwrap();
+        assert_eq!((plain.sev, plain.pdpe1gb, plain.la57), (Some(true), true, Some(false)));
+        let bare = CpuProfile::named("intel-nogb-la57").unwrap();
+        assert_eq!(
+            (bare.vendor, bare.pdpe1gb, bare.la57),
+            (Some(Vendor::Intel), false, Some(true))
+        );
+        for wrong in ["", "amd", "amd-sevx", "intel-", "intel-foo", "intelnogb"] {
+            assert_eq!(CpuProfile::named(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sev_is_where_the_kernel_looks() {
+        let answer = |name: &str, leaf| CpuProfile::named(name).unwrap().cpuid(leaf, 0).unwrap();
+        assert_eq!(answer("amd-sev", 0x8000_001f)[0] & 2, 2);
+        assert_eq!(answer("amd-nosev", 0x8000_001f), [0; 4]);
+        assert!(answer("intel", 0x8000_0000)[0] < 0x8000_001f);
+        assert_eq!(answer("intel", 0)[1].to_le_bytes(), *b"Genu");
+        assert_eq!(answer("amd-sev-nogb", 0x8000_0001)[3] & 1 << 26, 0);
+        assert_eq!(answer("amd-sev-la57", 7)[2], 1 << 16);
+    }
+
+    #[test]
+    fn what_is_not_known_is_no_answer() {
+        let none = CpuProfile::of(&Cpu::default());
+        assert_eq!(none.cpuid(0, 0), Err(CpuFact::Vendor));
+        let amd = CpuProfile { vendor: Some(Vendor::Amd), ..none };
+        assert_eq!(amd.cpuid(0x8000_001f, 0), Err(CpuFact::Sev));
+        assert_eq!(amd.cpuid(7, 0), Err(CpuFact::La57));
+        let intel = CpuProfile::of(&Cpu { vendor: Some(CpuVendor::Intel), ..Cpu::default() });
+        assert_eq!(intel.cpuid(0x8000_001f, 0), Ok([0; 4]));
+    }
+}

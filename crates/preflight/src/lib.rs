@@ -1,0 +1,30 @@
+#![doc = include_str!("../README.md")]
+
+mod carried;
+mod child;
+mod cpu;
+mod efi;
+mod engine;
+mod guest;
+mod memory;
+mod outcome;
+mod scene;
+mod setup;
+mod wire;
+
+pub use child::{run_in_child, worker};
+pub use cpu::{CpuFact, CpuProfile, Vendor};
+pub use engine::{Engine, unicorn::Unicorn};
+pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};
+pub use scene::{CR0_KEXEC, CR0_WP, Content, Limits, Scene, SceneError};
+pub use setup::{Loaded, Setup, SetupError};
+
+/// Runs a scene in this process, with Unicorn.
+///
+/// A hostile image can crash the engine and with it the process; see [`run_in_child`].
+///
+/// # Errors
+/// [`SceneError`] if the scene makes no sense; whatever happens in the run is in the report.
+pub fn run(scene: &Scene) -> Result<Report, SceneError> {
+    Unicorn.run(scene)
+}

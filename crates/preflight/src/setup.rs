@@ -1,0 +1,272 @@
+//! A consumer set up on a machine as a loader would, and the map a producer would make for it.
+
+use core::fmt;
+
+use identmap::{Arena, PageSize, PhysAddr, PhysRange, PlanError, Table};
+use identmap_audit::{MapInput, PolicyKind, SlackKind};
+use identmap_linux::boot::{
+    BOOT_PARAMS_LEN, BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, Handover,
+    ImageError, Placement, PlacementError, SetupEfi, Strategy,
+};
+use identmap_linux::{Kind, RequestList, Traits, firmware, requests};
+use identmap_machine::{Layout, Machine, MemType, Segment, ranges};
+
+use crate::cpu::CpuProfile;
+use crate::efi;
+use crate::scene::{CR0_KEXEC, Content, Limits, Scene};
+
+/// The purgatory's stack: a page of its own behind `boot_params`.
+const STACK: u64 = 4096;
+
+/// What is to be loaded, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// The machine.
+    pub machine: &'a Machine,
+    /// Its memory.
+    pub layout: &'a Layout,
+    /// The bzImage.
+    pub image: &'a [u8],
+    /// The command line for it.
+    pub cmdline: &'a str,
+    /// Bytes of its initrd; the content is never looked at before the hand-over.
+    pub initrd_len: u64,
+    /// Where things are put.
+    pub strategy: Strategy,
+    /// The processor.
+    pub cpu: CpuProfile,
+    /// Content of memory that is known from elsewhere, such as firmware's tables.
+    pub known: &'a [Content],
+    /// When to give up.
+    pub limits: Limits,
+}
+
+/// A consumer that is placed, with everything that a loader hands over.
+#[derive(Clone, Debug)]
+pub struct Loaded<'a> {
+    setup: Setup<'a>,
+    placement: Placement,
+    contents: Vec<Content>,
+    /// What had to be supposed, in sentences without a full stop.
+    pub assumptions: Vec<String>,
+}
+
+/// Why a consumer cannot be set up.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// The file is no image that can be placed.
+    Image(ImageError),
+    /// There is no room for a part of it.
+    Placement(PlacementError),
+    /// `boot_params` cannot be made.
+    BootParams(BootParamsError),
+    /// The map cannot be planned.
+    Plan(PlanError),
+    /// The tables cannot be built, or there is no room in RAM for this many.
+    Tables(u64),
+    /// The machine is an encrypted guest: its hand-over is another one.
+    EncryptedGuest,
+    /// The machine booted through EFI, and where its system table lies is not known.
+    SystemTable,
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetupError::Image(error) => error.fmt(f),
+            SetupError::Placement(error) => error.fmt(f),
+            SetupError::BootParams(error) => error.fmt(f),
+            SetupError::Plan(error) => error.fmt(f),
+            SetupError::Tables(count) => write!(f, "no room in RAM for {count} page tables"),
+            SetupError::EncryptedGuest => {
+                f.write_str("an encrypted guest, whose hand-over is not modelled")
+            }
+            SetupError::SystemTable => f.write_str(
+                "the machine booted through EFI; the address of the EFI system table is not given",
+            ),
+        }
+    }
+}
+
+impl core::error::Error for SetupError {}
+
+impl<'a> Setup<'a> {
+    /// Places image, `boot_params` and initrd, and fills in what the loader tells the consumer.
+    ///
+    /// # Errors
+    /// [`SetupError`], a variant for each thing that can be wrong.
+    pub fn load(self) -> Result<Loaded<'a>, SetupError> {
+        if self.machine.cpu.encrypted_guest == Some(true) {
+            return Err(SetupError::EncryptedGuest);
+        }
+        let image = BzImage::parse(self.image).map_err(SetupError::Image)?;
+        let mut assumptions = Vec::new();
+        let known = efi::contents(self.machine, self.known, &mut assumptions);
+        let params = BootParams {
+            e820: self.layout.regions(),
+            efi: self.efi(&mut assumptions)?,
+            rsdp: self.machine.rsdp,
+            cmdline: self.cmdline,
+            initrd: None,
+        };
+        let ram: Vec<PhysRange> = self.layout.of_kind(MemType::Usable).collect();
+        // What is known to lie in RAM stays where it is.
+        let taken =
+            ranges::normalise(known.iter().map(|c| c.range.round_out(PageSize::Size4K)).collect());
+        let free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
+        let params_len = params.len().next_multiple_of(4096) + STACK;
+        let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)
+            .map_err(SetupError::Placement)?;
+        let initrd = placement
+            .initrd
+            .and_then(|range| PhysRange::from_len(range.start().get(), self.initrd_len).ok());
+        let Handover { bytes, .. } = BootParams { initrd, ..params }
+            .build(&image, placement.params.start())
+            .map_err(SetupError::BootParams)?;
+        let segment = |name: &str, range, bytes| Content {
+            name: name.to_owned(),
+            range,
+            bytes,
+            loaded: true,
+        };
+        let mut contents = known;
+        contents.push(segment("kernel", placement.kernel, image.protected().to_vec()));
+        contents.push(segment("boot_params", placement.params, bytes));
+        Ok(Loaded { setup: self, placement, contents, assumptions })
+    }
+
+    fn efi(&self, assumptions: &mut Vec<String>) -> Result<Option<EfiHandover>, SetupError> {
+        let efi = &self.machine.efi;
+        match firmware::efi_booted(self.machine) {
+            Some(true) => {}
+            Some(false) => return Ok(None),
+            None => {
+                assumptions.push("the machine booted through BIOS: nothing says EFI".to_owned());
+                return Ok(None);
+            }
+        }
+        let system_table = efi.system_table.ok_or(SetupError::SystemTable)?;
+        let setup_efi = efi.config_table.map(|table| SetupEfi {
+            fw_vendor: efi.fw_vendor.map_or(0, PhysAddr::get),
+            tables: table.address.get(),
+            smbios: 0,
+        });
+        Ok(Some(EfiHandover { system_table, memory_map: None, descriptor_len: 48, setup_efi }))
+    }
+}
+
+impl Loaded<'_> {
+    /// Where things were put.
+    #[must_use]
+    pub fn placement(&self) -> Placement {
+        self.placement
+    }
+
+    /// The segments that the producer requests.
+    #[must_use]
+    pub fn segments(&self) -> Vec<PhysRange> {
+        let Placement { params, kernel, initrd } = self.placement;
+        [Some(params), Some(kernel), initrd].into_iter().flatten().collect()
+    }
+
+    /// What a producer with these traits requests for this image.
+    #[must_use]
+    pub fn requests(&self, traits: &Traits) -> RequestList {
+        let mut machine = self.setup.machine.clone();
+        machine.segments = self.segments().into_iter().map(|range| Segment { range }).collect();
+        requests(&machine, Some(self.setup.layout), traits, Kind::Kexec)
+    }
+
+    /// The scene under the map that a producer with these traits makes.
+    ///
+    /// # Errors
+    /// As [`scene`](Self::scene).
+    pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
+        use identmap_linux::PolicyKind as Linux;
+        let policy = match traits.policy {
+            Linux::RoundOut => PolicyKind::RoundOut,
+            Linux::Exact => PolicyKind::Exact,
+        };
+        let requests = self.requests(traits).ranges();
+        self.scene(&MapInput {
+            config: traits.config(self.setup.machine, gbpages && self.setup.cpu.pdpe1gb),
+            policy,
+            uv: false,
+            requests: &requests,
+            forbidden: &[],
+            slack: SlackKind::None,
+            ram: &[],
+        })
+    }
+
+    /// The scene under a map: its tables are built and stand in RAM, where a producer has its own.
+    ///
+    /// # Errors
+    /// [`SetupError::Plan`] if it cannot be planned, [`SetupError::Tables`] if RAM has no room for it.
+    pub fn scene(&self, map: &MapInput<'_>) -> Result<Scene, SetupError> {
+        let built = map.with_plan(|plan| {
+            let count = plan.tables().total();
+            let place = self.room(count)?;
+            let mut tables = vec![Table::EMPTY; usize::try_from(count).ok()?];
+            let mut arena = Arena::new(&mut tables, place.start()).ok()?;
+            let root = plan.build(&mut arena).ok()?.root;
+            let bytes = tables.iter().flat_map(|t| t.0).flat_map(u64::to_le_bytes).collect();
+            let name = "page tables".to_owned();
+            Some((root, Content { name, range: place, bytes, loaded: false }))
+        });
+        let count = map.with_plan(|plan| plan.tables().total());
+        let tables = built.map_err(SetupError::Plan)?;
+        let (root, tables) = tables.ok_or(SetupError::Tables(count.unwrap_or(0)))?;
+        let mut contents = self.contents.clone();
+        let place = tables.range;
+        contents.push(tables);
+        let mut paging = map.config.paging();
+        paging.pdpe1gb = self.setup.cpu.pdpe1gb;
+        let params = self.placement.params;
+        Ok(Scene {
+            contents,
+            entry: self.placement.kernel.start().get() + ENTRY_64,
+            rsi: params.start().get(),
+            rsp: params.end().get(),
+            root,
+            tables: vec![place],
+            paging,
+            cr0: CR0_KEXEC,
+            cpu: self.setup.cpu,
+            limits: self.setup.limits,
+            places: self.places(),
+        })
+    }
+
+    /// Whole pages of RAM that nothing uses, from the top down, where kexec's control pages lie too.
+    fn room(&self, tables: u64) -> Option<PhysRange> {
+        let len = tables.checked_mul(4096).filter(|&len| len != 0)?;
+        let used = self.contents.iter().map(|c| c.range).chain(self.placement.initrd);
+        let used = ranges::normalise(used.map(|r| r.round_out(PageSize::Size4K)).collect());
+        let ram = ranges::normalise(self.setup.layout.of_kind(MemType::Usable).collect());
+        let free = ranges::subtract(&ram, &used);
+        free.iter().rev().find_map(|range| {
+            let range = range.round_in(PageSize::Size4K)?;
+            let start = range.end().get().checked_sub(len)?;
+            (start >= range.start().get()).then(|| PhysRange::from_len(start, len).ok())?
+        })
+    }
+
+    fn places(&self) -> Vec<(PhysRange, String)> {
+        let machine = self.setup.machine;
+        let mut places: Vec<(PhysRange, String)> = self
+            .setup
+            .layout
+            .regions()
+            .iter()
+            .map(|region| (region.range, region.kind.to_string()))
+            .collect();
+        places.extend(firmware::system_table(machine).map(|r| (r, efi::SYSTEM_TABLE.to_owned())));
+        places.extend(efi::config_table(machine).map(|r| (r, efi::CONFIG_TABLE.to_owned())));
+        places.extend(self.placement.initrd.map(|range| (range, "initrd".to_owned())));
+        places
+    }
+}
+
+const _: () = assert!(BOOT_PARAMS_LEN == 4096);
