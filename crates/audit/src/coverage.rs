@@ -39,6 +39,15 @@ impl PolicyKind {
     }
 }
 
+impl From<identmap_linux::PolicyKind> for PolicyKind {
+    fn from(linux: identmap_linux::PolicyKind) -> PolicyKind {
+        match linux {
+            identmap_linux::PolicyKind::RoundOut => PolicyKind::RoundOut,
+            identmap_linux::PolicyKind::Exact => PolicyKind::Exact,
+        }
+    }
+}
+
 /// How far [`PolicyKind::Guarded`] may reach beyond the requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SlackKind {

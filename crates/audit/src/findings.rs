@@ -246,11 +246,7 @@ fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
 
 fn luck(need: &Need, part: PhysRange, scene: &Scene) -> Finding {
     let run = scene.coverage.at(part.start());
-    let size = run.map_or("large", |run| match run.size() {
-        identmap::PageSize::Size4K => "4K",
-        identmap::PageSize::Size2M => "2M",
-        identmap::PageSize::Size1G => "1G",
-    });
+    let size = run.map_or("large", |run| run.size().name());
     let ranges = scene.list.ranges();
     let made_by = scene.coverage.made_by(part.start(), &ranges).map_or(String::new(), |index| {
         format!(" made for {} {}", source_name(scene, index), ranges[index])

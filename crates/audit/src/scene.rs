@@ -2,13 +2,10 @@
 
 use identmap::{PhysAddr, PhysRange, PlanError};
 use identmap_linux::tables::Tables;
-use identmap_linux::{
-    Certainty, Condition, Kind, Need, Place, PolicyKind as LinuxPolicy, RequestList, Traits,
-    requests,
-};
+use identmap_linux::{Certainty, Condition, Kind, Need, Place, RequestList, Traits, requests};
 use identmap_machine::{Hazard, Layout, Machine, Severity as HazardSeverity, ranges};
 
-use crate::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
+use crate::{Coverage, MapInput, SlackKind, TablesUnusable};
 
 /// How a need fares under one map.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -154,7 +151,7 @@ impl Stage<'_> {
         let list = requests(self.machine, self.layout, &traits, self.kind);
         let coverage = Coverage::plan(&MapInput {
             config: traits.config(self.machine, gbpages),
-            policy: policy_of(&traits),
+            policy: traits.policy.into(),
             uv: false,
             requests: &list.ranges(),
             forbidden: &[],
@@ -176,7 +173,7 @@ impl Stage<'_> {
     ) -> Result<Scene, TablesUnusable> {
         let list = requests(self.machine, self.layout, &traits, self.kind);
         let config = traits.config(self.machine, gbpages);
-        let coverage = Coverage::from_tables(tables, policy_of(&traits), config, &list.ranges())?;
+        let coverage = Coverage::from_tables(tables, traits.policy.into(), config, &list.ranges())?;
         Ok(self.judged(traits, gbpages, list, coverage))
     }
 
@@ -204,13 +201,6 @@ impl Stage<'_> {
         }));
         let forbidden = forbidden(self.hazards, &wanted);
         (wanted, forbidden)
-    }
-}
-
-fn policy_of(traits: &Traits) -> PolicyKind {
-    match traits.policy {
-        LinuxPolicy::RoundOut => PolicyKind::RoundOut,
-        LinuxPolicy::Exact => PolicyKind::Exact,
     }
 }
 

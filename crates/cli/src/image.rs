@@ -3,10 +3,11 @@
 use identmap::{
     Flags, LeafRun, Level, Levels, PageSize, Paging, PhysRange, Rights, TableCount, VirtAddr,
 };
+use identmap_audit::ImageTables;
 use identmap_linux::Kind;
 use identmap_linux::tables::Tables;
-use identmap_machine::Machine;
 use identmap_machine::bundle;
+use identmap_machine::{Machine, Segment};
 
 use crate::loaded::{self, Wishes};
 
@@ -15,6 +16,21 @@ use crate::loaded::{self, Wishes};
 pub(crate) struct Image {
     pub(crate) segments: Vec<PhysRange>,
     pub(crate) tables: Tables,
+}
+
+impl Image {
+    /// What the image tells of the machine it is loaded on: where its segments go.
+    pub(crate) fn tell(&self, machine: &mut Machine) {
+        machine.segments = self.segments.iter().map(|&range| Segment { range }).collect();
+    }
+}
+
+/// An image's tables as an audit takes them, or why there are none.
+pub(crate) fn for_audit(image: &Result<Image, String>) -> ImageTables<'_> {
+    match image {
+        Ok(image) => ImageTables::Read(&image.tables),
+        Err(why) => ImageTables::NotRead(why.clone()),
+    }
 }
 
 /// Of the running kernel.

@@ -38,16 +38,22 @@ impl PageSize {
             PageSize::Size1G => 30,
         }
     }
+
+    /// `4K`, `2M` or `1G`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            PageSize::Size4K => "4K",
+            PageSize::Size2M => "2M",
+            PageSize::Size1G => "1G",
+        }
+    }
 }
 
 impl fmt::Display for PageSize {
     /// `4K`, `2M` or `1G`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            PageSize::Size4K => "4K",
-            PageSize::Size2M => "2M",
-            PageSize::Size1G => "1G",
-        })
+        f.pad(self.name())
     }
 }
 

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use identmap::PageSize;
 use identmap_audit::{Audit, Confidence, Finding, PolicyRow, Severity, TablesUsed, Verdict};
 use identmap_linux::{Consumer, Known, Producer};
 use identmap_machine::{CpuVendor, Machine, MemType, Uv};
 use serde::Serialize;
 
 use crate::hex::Hex;
+use crate::leaf_count::LeafCount;
 use crate::text::{Columns, Style, Tone};
 use crate::wrap::wrapped;
 
@@ -87,16 +87,6 @@ struct PolicyJson {
     luck_bytes: u64,
     exposure_bytes: u64,
     reserved_bytes: u64,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize)]
-struct LeafCount {
-    #[serde(rename = "4K")]
-    small: u64,
-    #[serde(rename = "2M")]
-    large: u64,
-    #[serde(rename = "1G")]
-    huge: u64,
 }
 
 impl CheckReport {
@@ -326,15 +316,10 @@ fn finding_row(finding: &Finding) -> FindingRow {
 
 fn policy_json(row: &PolicyRow) -> Option<PolicyJson> {
     let figures = row.map.as_ref().ok()?;
-    let leaves = |size| figures.coverage.leaves(size);
     Some(PolicyJson {
         mapped_bytes: figures.coverage.mapped_bytes(),
         tables: figures.tables.total(),
-        leaves: LeafCount {
-            small: leaves(PageSize::Size4K),
-            large: leaves(PageSize::Size2M),
-            huge: leaves(PageSize::Size1G),
-        },
+        leaves: LeafCount::of(|size| figures.coverage.leaves(size)),
         gap_bytes: figures.gap_bytes,
         gap_if_bytes: figures.gap_if_bytes,
         luck_bytes: figures.luck_bytes,

@@ -7,7 +7,6 @@ use identmap_audit::{Coverage, Planned};
 use serde::Serialize;
 
 use crate::hex::{Hex, HexRange};
-use crate::map::page_name;
 use crate::text::{Style, Tone};
 
 /// The schema `identmap.explain/1`.
@@ -86,7 +85,7 @@ impl ExplainReport {
                 let range = PhysRange::from_len(addr.align_down(size).get(), size.bytes());
                 range.ok().map(|range| LeafRow {
                     range: range.into(),
-                    page: page_name(size),
+                    page: size.name(),
                     rights: rights.to_string(),
                 })
             }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use identmap::{PageSize, PhysRange};
+use identmap::PhysRange;
 use identmap_audit::Coverage;
 use identmap_machine::ranges;
 use serde::Serialize;
@@ -46,7 +46,7 @@ impl MapReport {
         let exposed = ranges::intersect(&coverage.mapped, forbidden);
         let leaf_row = |run: &identmap::Run| LeafRow {
             range: run.range().into(),
-            page: page_name(run.size()),
+            page: run.size().name(),
             count: run.count(),
             flags: Hex(coverage.config.leaf_entry_flags(run.size())),
         };
@@ -105,16 +105,6 @@ impl MapReport {
             }
         }
         out
-    }
-}
-
-/// `4K`, `2M` or `1G`.
-#[must_use]
-pub fn page_name(size: PageSize) -> &'static str {
-    match size {
-        PageSize::Size4K => "4K",
-        PageSize::Size2M => "2M",
-        PageSize::Size1G => "1G",
     }
 }
 

@@ -2,14 +2,15 @@
 
 use std::fmt::Write;
 
-use identmap::{Flags, LeafRun, Level, PageSize, PhysAddr, Walk, WalkEnd};
+use identmap::{Flags, LeafRun, Level, PhysAddr, Walk, WalkEnd};
 use identmap_linux::Kind;
 use identmap_linux::kimage::{LoadedImage, RootPlace};
 use identmap_linux::tables::{Oddity, Tables};
 use serde::Serialize;
 
 use crate::hex::{Hex, HexRange};
-use crate::map::{page_name, range_text};
+use crate::leaf_count::LeafCount;
+use crate::map::range_text;
 use crate::text::{Columns, Style, Tone};
 
 /// Where tables come from.
@@ -96,16 +97,6 @@ struct CountRow {
     pd: u64,
     #[serde(rename = "PT")]
     pt: u64,
-}
-
-#[derive(Clone, PartialEq, Debug, Serialize)]
-struct LeafCount {
-    #[serde(rename = "4K")]
-    small: u64,
-    #[serde(rename = "2M")]
-    large: u64,
-    #[serde(rename = "1G")]
-    huge: u64,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -282,11 +273,7 @@ impl Read {
             },
             mapped_bytes: tables.mapped_bytes(),
             identity_bytes: runs.iter().filter(|run| run.identity).map(|run| run.bytes).sum(),
-            leaves: LeafCount {
-                small: tables.leaves(PageSize::Size4K),
-                large: tables.leaves(PageSize::Size2M),
-                huge: tables.leaves(PageSize::Size1G),
-            },
+            leaves: LeafCount::of(|size| tables.leaves(size)),
             runs,
             shared,
             unreadable,
@@ -418,7 +405,7 @@ fn run_row(run: &LeafRun) -> RunRow {
         range: HexRange { start: Hex(first), end: Hex(first.wrapping_add(run.bytes() - 1)) },
         phys: run.phys.into(),
         identity: run.phys.get() == first,
-        page: page_name(run.size),
+        page: run.size.name(),
         count: run.count,
         flags: Hex(run.flags.bits()),
         rights: run.rights.to_string(),
@@ -465,7 +452,7 @@ fn walk_row(walk: &Walk) -> WalkRow {
         WalkEnd::Mapped { phys, size, rights } => {
             row.end = "mapped";
             row.phys = Some(phys.into());
-            row.page = Some(page_name(size));
+            row.page = Some(size.name());
             row.rights = Some(rights.to_string());
             row.sentence = format!("mapped to {} by a {size} leaf, {rights}", at(phys));
         }

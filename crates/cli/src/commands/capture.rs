@@ -3,9 +3,8 @@
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
-use identmap_audit::{ImageTables, Question, check};
+use identmap_audit::{Question, check};
 use identmap_linux::{Consumer, Kind};
-use identmap_machine::Segment;
 use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::redact::{Names, redact};
 use identmap_report::{CaptureReport, CheckReport};
@@ -87,13 +86,10 @@ fn answer(name: &str, bundle: &Bundle) -> Result<serde_json::Value, Failure> {
     let producer = source::producer(&machine);
     let consumer = Consumer::default();
     let image = image::bundled(&bundle.tables, Kind::Kexec);
-    let tables = match &image {
-        Ok(image) => {
-            machine.segments = image.segments.iter().map(|&range| Segment { range }).collect();
-            ImageTables::Read(&image.tables)
-        }
-        Err(why) => ImageTables::NotRead(why.clone()),
-    };
+    if let Ok(image) = &image {
+        image.tell(&mut machine);
+    }
+    let tables = image::for_audit(&image);
     let question = Question { machine: &machine, producer, consumer, kind: Kind::Kexec, tables };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);

@@ -1,9 +1,9 @@
 //! `identmap check`.
 
-use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check};
+use identmap_audit::{Audit, Question, Severity, Verdict, check};
 use identmap_linux::Kind;
+use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
-use identmap_machine::{Machine, Segment};
 use identmap_report::CheckReport;
 
 use crate::args::{Check, FailOn, Output};
@@ -17,10 +17,7 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let consumer = source::consumer(&args.facts)?;
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
     let image = of_image(args, bundle.as_ref(), &mut machine, kind);
-    let tables = match &image {
-        Ok(image) => ImageTables::Read(&image.tables),
-        Err(why) => ImageTables::NotRead(why.clone()),
-    };
+    let tables = image::for_audit(&image);
     let question = Question { machine: &machine, producer, consumer, kind, tables };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
@@ -47,7 +44,7 @@ fn of_image(
         Some(bundle) => image::bundled(&bundle.tables, kind),
         None => image::live(machine, kind),
     }?;
-    machine.segments = image.segments.iter().map(|&range| Segment { range }).collect();
+    image.tell(machine);
     Ok(image)
 }
 

@@ -2,7 +2,7 @@
 
 use identmap::{Config, Levels, PhysRange, Plan};
 use identmap_audit::{Coverage, MapInput, PolicyKind, SlackKind, forbidden, is_uv};
-use identmap_linux::{Kind, Known, PolicyKind as LinuxPolicy, RequestSource, requests};
+use identmap_linux::{Kind, Known, RequestSource, requests};
 use identmap_machine::{Layout, Machine, MemType, hazards, parse_range, ranges};
 
 use crate::args::{Facts, PlanArgs};
@@ -117,10 +117,7 @@ fn of_machine(
         Known::Uncertain { candidates, .. } => candidates[candidates.len() - 1],
     };
     let gbpages = identmap_linux::gbpages(machine).candidates().contains(&true);
-    let policy = match traits.policy {
-        LinuxPolicy::RoundOut => PolicyKind::RoundOut,
-        LinuxPolicy::Exact => PolicyKind::Exact,
-    };
+    let policy = traits.policy.into();
     let list = requests(machine, layout, &traits, Kind::Kexec);
     let named = |source| match source {
         RequestSource::DirectMap => "RAM, or the first MiB".to_owned(),
