@@ -1,0 +1,200 @@
+//! The command line.
+
+mod capture;
+mod facts;
+mod plan;
+#[cfg(feature = "preflight")]
+mod preflight;
+mod tables;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use identmap::PhysAddr;
+
+pub(crate) use capture::Capture;
+pub(crate) use facts::Facts;
+pub(crate) use plan::PlanArgs;
+#[cfg(feature = "preflight")]
+pub(crate) use preflight::Preflight;
+pub(crate) use tables::{Piece, Tables};
+use values::address;
+
+/// Will this machine survive kexec?
+///
+/// kexec jumps from one kernel into the next through an identity map. identmap plans
+/// that map under Linux's rules and under a better one, and says before the jump what
+/// the next kernel needs and would not find, what is mapped by luck, and what must
+/// never be mapped.
+#[derive(Parser, Debug)]
+#[command(name = "identmap", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) output: Output,
+}
+
+const AFTER_HELP: &str = "\
+SOURCE is `live` (this machine), a file, `-` for standard input, or `sample:NAME`
+(`sample:` lists them). A file may hold a bundle (`identmap capture`), a boot log
+(dmesg), /proc/iomem, `kexec -d` output or a dump of /sys/firmware/memmap: recognised
+by content, quoting and timestamps allowed.
+
+Ranges are written 0xSTART-0xLAST (inclusive, as dmesg prints them) or START+SIZE;
+numbers take K, M, G, T.
+
+Exit status: 0 safe, 1 a problem was found, 2 usage or unreadable input, 3 cannot tell.";
+
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Output {
+    /// Print JSON
+    #[arg(short = 'J', long, global = true)]
+    pub(crate) json: bool,
+
+    /// Print nothing; the exit status tells
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Print sizes in bytes
+    #[arg(short, long, global = true)]
+    pub(crate) bytes: bool,
+
+    /// When to use colours; `NO_COLOR` is honoured
+    #[arg(long, value_name = "WHEN", global = true, default_value = "auto")]
+    pub(crate) color: When,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Say whether the jump is safe: the go/no-go before kexec
+    Check(Check),
+    /// Plan an identity map from ranges, or from a machine
+    Map(Map),
+    /// Say whether an address is mapped, level by level, and why
+    Explain(Explain),
+    /// Compare policies, nogbpages and consumers: the small OK/FAIL table
+    Matrix(Matrix),
+    /// Say what differs between two machines, firmwares or boots
+    Diff(Diff),
+    /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
+    ///
+    /// FILE is an ELF core file (/proc/vmcore or a copy, QEMU's dump-guest-memory) or a raw image
+    /// of memory (with --base and --cr3), recognised by content. Without FILE, the tables of the
+    /// kexec image that is loaded now are read, which needs root, /proc/kallsyms, /proc/kcore and
+    /// /sys/kernel/btf/vmlinux; nothing is written or loaded.
+    ///
+    /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
+    /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
+    Tables(Tables),
+    /// Put what a machine tells into one small file, without what identifies it
+    Capture(Capture),
+    /// Run a kernel's first instructions under the map it would be entered with
+    #[cfg(feature = "preflight")]
+    Preflight(Preflight),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    /// The machine: live, FILE, -, or sample:NAME
+    #[arg(default_value = "live")]
+    pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+
+    /// Check the crash kernel's image (kexec -p) instead
+    #[arg(short = 'p', long = "panic")]
+    pub(crate) crash: bool,
+
+    /// From which severity on the exit status is 1 (3 for what cannot be told)
+    #[arg(long, value_name = "LEVEL", default_value = "error")]
+    pub(crate) fail_on: FailOn,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FailOn {
+    Error,
+    Warning,
+    Info,
+    Never,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Map {
+    /// The machine whose requests to plan, unless --request is given [default: live]
+    pub(crate) source: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+
+    /// Write the tables to FILE
+    #[arg(long, value_name = "FILE", requires = "base")]
+    pub(crate) raw: Option<PathBuf>,
+
+    /// Physical address of the first table in FILE (the root; what CR3 shall hold)
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) base: Option<PhysAddr>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// The physical address
+    #[arg(value_name = "ADDR", value_parser = address)]
+    pub(crate) address: PhysAddr,
+
+    /// The machine whose requests to plan, unless --request is given [default: live]
+    pub(crate) source: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) plan: PlanArgs,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Matrix {
+    /// The machine: live, FILE, -, or sample:NAME
+    #[arg(default_value = "live")]
+    pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) facts: Facts,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Diff {
+    /// One machine: live, FILE, -, or sample:NAME
+    pub(crate) a: String,
+    /// The other; without it, the memory maps of the one against each other
+    pub(crate) b: Option<String>,
+}
+
+/// The command line as clap describes it: for help, man page and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+}
