@@ -239,6 +239,14 @@ impl Guest {
         }
     }
 
+    /// Sends a command line to the guest and does not wait.
+    ///
+    /// # Errors
+    /// [`Trouble::Failed`] when the line to the guest breaks.
+    pub fn tell(&mut self, line: &str) -> Result<(), Trouble> {
+        Ok(self.link.tell(line)?)
+    }
+
     /// Runs a command line in the guest that may end this kernel.
     ///
     /// # Errors

@@ -13,6 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::guest::Failure;
 
 pub mod cells;
+pub mod corruption;
+pub mod cost;
+pub mod gdb;
+pub mod hole;
+pub mod image;
+pub mod kdump;
+pub mod kill;
+pub mod levels;
 pub mod machine;
 pub mod media;
 
@@ -294,7 +302,15 @@ impl<E: Into<Failure>> From<E> for CommandError {
 
 type Part = (&'static str, fn(&Lab) -> Vec<Row>);
 
-const PARTS: &[Part] = &[(cells::PART, cells::run)];
+const PARTS: &[Part] = &[
+    (cells::PART, cells::run),
+    (kdump::PART, kdump::run),
+    (levels::PART, levels::run),
+    (hole::PART, hole::run),
+    (corruption::PART, corruption::run),
+    (cost::PART, cost::run),
+    (kill::PART, kill::run),
+];
 
 /// `identmap-lab kexec`; whether all went as it must.
 ///
