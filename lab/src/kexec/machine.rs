@@ -299,6 +299,8 @@ impl Guest {
     /// # Errors
     /// [`Trouble`] when it cannot be opened.
     pub fn debugger(&mut self) -> Result<UnixStream, Trouble> {
+        // Of a guest that runs, QEMU would report the stop at a time of its choosing.
+        self.stop()?;
         let path = self.work.path("gdb");
         let answer =
             self.qmp.human(&format!("gdbserver unix:{},server=on,wait=off", path.display()))?;
