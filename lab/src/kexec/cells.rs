@@ -134,6 +134,39 @@ pub fn run(lab: &Lab) -> Vec<Row> {
     lab.each(&work, |(producer, consumers)| one(lab, *producer, consumers)).concat()
 }
 
+/// Runs a line in the first producer that the filter lets pass; whether it ended well.
+///
+/// # Errors
+/// When no producer's name passes, or the guest does not answer.
+pub fn ask(lab: &Lab, line: &str) -> Result<bool, Trouble> {
+    let mut all = producers();
+    for series in SERIES {
+        for gbpages in [true, false] {
+            all.push(Producer { series, firmware: Firmware::OvmfSplit, gbpages });
+        }
+    }
+    let producer = all.into_iter().find(|producer| lab.wanted(&producer.to_string()));
+    let producer = producer.ok_or("no producer passes the filter")?;
+    let mut spec = lab.spec(producer.series, producer.firmware);
+    if !producer.gbpages {
+        spec.append = "nogbpages".to_owned();
+    }
+    let mut guest = Guest::boot(&spec, &lab.log("ask"), lab.patience)?;
+    match guest.jump(line, lab.patience)? {
+        Next::Returned(ran) => {
+            println!("{}", ran.text());
+            Ok(ran.status == 0)
+        }
+        Next::Up(release) => {
+            println!("{release} came up");
+            let cmdline = guest.must("cat /proc/cmdline /proc/iomem", lab.patience)?;
+            println!("{cmdline}");
+            Ok(true)
+        }
+        other => Err(format!("{other:?}{}", guest.last_words()).into()),
+    }
+}
+
 fn name(producer: Producer, consumer: &str) -> String {
     format!("{producer}-to-{consumer}")
 }

@@ -64,6 +64,8 @@ pub struct Row {
     pub seconds: f64,
     /// How often it was tried again because nothing came within the time given.
     pub retries: u32,
+    /// The day, as YYYY-MM-DD in UTC.
+    pub date: String,
 }
 
 /// Stock kexec-tools with `kexec_load(2)`.
@@ -189,19 +191,28 @@ impl Lab {
         };
         let seconds = started.elapsed().as_secs_f64();
         let (part, name, tool) = (part.to_owned(), name.to_owned(), tool.to_owned());
-        let row = Row { part, name, tool, passed, text, seconds, retries };
+        let date = report::today();
+        let row = Row { part, name, tool, passed, text, seconds, retries, date };
         eprintln!("{row}");
+        if let Err(error) = self.keep(&row) {
+            eprintln!("{}: not kept: {error}", row.name);
+        }
         row
     }
 
-    /// Keeps a part's rows for the report.
-    ///
-    /// # Errors
-    /// Any of the file system's.
-    pub fn keep(&self, part: &str, rows: &[Row]) -> Result<(), Failure> {
-        let kept = report::Kept { date: report::today(), rows: rows.to_vec() };
-        let text = serde_json::to_string_pretty(&kept)? + "\n";
-        Ok(fs::write(self.dir().join(format!("{part}.json")), text)?)
+    /// Keeps a row for the report, in place of an older one of the same guest and tool. Several runs may
+    /// do so at once.
+    fn keep(&self, row: &Row) -> Result<(), Failure> {
+        let lock = fs::File::create(self.dir().join("lock"))?;
+        lock.lock()?;
+        let path = self.dir().join(format!("{}.json", row.part));
+        let mut rows = report::read(&path)?;
+        rows.retain(|old| (&old.name, &old.tool) != (&row.name, &row.tool));
+        rows.push(row.clone());
+        rows.sort_by(|a, b| (&a.name, &a.tool).cmp(&(&b.name, &b.tool)));
+        let new = path.with_extension("new");
+        fs::write(&new, serde_json::to_string_pretty(&rows)? + "\n")?;
+        Ok(fs::rename(new, path)?)
     }
 }
 
@@ -281,7 +292,7 @@ impl Drop for Snapshot {
 /// `identmap-lab kexec --help`
 pub const USAGE: &str = "\
 usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--patience SECONDS]
-                          [--guest-bin FILE] [--markdown]
+                          [--guest-bin FILE] [--markdown] [--ask LINE]
 
   PART             what is shown; all of them if none is named:
                      cells       producers by consumers by firmware by 1G pages, beside kexec-tools
@@ -296,8 +307,10 @@ usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--pa
                    name or parts of it joined by +, such as 6.1+ovmffar
   --jobs N         guests at once (2)
   --patience SECONDS   bound for a boot, for a load, for a jump (240)
+  --ask LINE       run this line in the first producer that --filter lets pass (such as 6.1+ovmffar), and
+                   show what it says; the console is in CACHE/lab/kexec/logs
   --guest-bin FILE a static identmap; without it only stock kexec-tools are tried
-  --markdown       write docs/kexec-lab.md from all parts that have been run in full, now or before
+  --markdown       write docs/kexec-lab.md from what was seen, now and before; with --markdown alone, nothing is run
 
 Exit status: 0 all as it must be; 1 something was not; 2 usage.
 ";
@@ -341,6 +354,7 @@ pub fn command(
     let mut parts: Vec<Part> = Vec::new();
     let (mut own, mut filter, mut sample, mut markdown) = (None, None, false, false);
     let (mut jobs, mut patience) = (2, 240);
+    let mut ask = None;
     while let Some(word) = arguments.next() {
         let mut value = || arguments.next().ok_or(usage(&format!("{word} needs a value")));
         match word.as_str() {
@@ -352,6 +366,7 @@ pub fn command(
             "--patience" => {
                 patience = value()?.parse().map_err(|_| usage("--patience needs a number"))?;
             }
+            "--ask" => ask = Some(value()?),
             "--help" => {
                 print!("{USAGE}");
                 return Ok(true);
@@ -362,7 +377,8 @@ pub fn command(
             }
         }
     }
-    if parts.is_empty() {
+    let asked = parts.is_empty() && !(markdown && filter.is_none() && !sample && own.is_none());
+    if asked {
         parts = PARTS.to_vec();
     }
     crate::work_dir::remove_stale();
@@ -372,14 +388,12 @@ pub fn command(
     lab.patience = Duration::from_secs(patience);
     lab.filter = filter;
     lab.sample = sample;
+    if let Some(line) = ask {
+        return Ok(cells::ask(&lab, &line)?);
+    }
     let mut all = Vec::new();
-    for (part, run) in parts {
-        let rows = run(&lab);
-        // Of a part that was run in part there is nothing to report.
-        if lab.filter.is_none() && !lab.sample {
-            lab.keep(part, &rows)?;
-        }
-        all.extend(rows);
+    for (_, run) in parts {
+        all.extend(run(&lab));
     }
     if markdown {
         let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
@@ -397,5 +411,5 @@ pub fn command(
         all.len(),
         started.elapsed().as_secs_f64()
     );
-    Ok(failed == 0 && !all.is_empty())
+    Ok(failed == 0 && (!asked || !all.is_empty()))
 }

@@ -5,21 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::{Deserialize, Serialize};
-
 use super::cells::{self, producers};
 use super::{Lab, OURS, Row, STOCK, STOCK_FILE, corruption, cost, hole, kdump, kill, levels};
 use crate::cells::SERIES;
 use crate::guest::Failure;
-
-/// A part's rows as they are kept.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct Kept {
-    /// When they were made, as YYYY-MM-DD in UTC.
-    pub date: String,
-    /// What was seen.
-    pub rows: Vec<Row>,
-}
 
 /// Today, as YYYY-MM-DD in UTC.
 #[must_use]
@@ -49,14 +38,12 @@ pub fn markdown(lab: &Lab) -> Result<String, Failure> {
         writeln!(text, "| {what} | {} |", version.trim())?;
     }
     for section in SECTIONS {
-        let kept = read(&lab.dir().join(format!("{}.json", section.part)))?;
-        let Some(kept) = kept.filter(|kept| !kept.rows.is_empty()) else { continue };
-        write!(text, "\n## {}\n\n{}\n\n{}.\n\n", section.title, section.about, summary(&kept))?;
-        if section.part == cells::PART {
-            text += &matrix(&kept.rows);
-        } else {
-            text += &list(&kept.rows);
+        let rows = read(&lab.dir().join(format!("{}.json", section.part)))?;
+        if rows.is_empty() {
+            continue;
         }
+        write!(text, "\n## {}\n\n{}\n\n{}.\n\n", section.title, section.about, summary(&rows))?;
+        text += &if section.part == cells::PART { matrix(&rows) } else { list(&rows) };
     }
     Ok(text)
 }
@@ -128,18 +115,21 @@ const SECTIONS: &[Section] = &[
     },
 ];
 
-fn summary(kept: &Kept) -> String {
+fn summary(rows: &[Row]) -> String {
     let mut parts = Vec::new();
     for tool in [STOCK, STOCK_FILE, OURS] {
-        let rows: Vec<&Row> = kept.rows.iter().filter(|row| row.tool == tool).collect();
-        if !rows.is_empty() {
-            let good = rows.iter().filter(|row| row.passed).count();
-            parts.push(format!("`{tool}` {good} of {}", rows.len()));
+        let of: Vec<&Row> = rows.iter().filter(|row| row.tool == tool).collect();
+        if !of.is_empty() {
+            let good = of.iter().filter(|row| row.passed).count();
+            parts.push(format!("`{tool}` {good} of {}", of.len()));
         }
     }
-    let retries: u32 = kept.rows.iter().map(|row| row.retries).sum();
-    let seconds: f64 = kept.rows.iter().map(|row| row.seconds).sum();
-    let mut text = format!("{}: {}", kept.date, parts.join(", "));
+    let retries: u32 = rows.iter().map(|row| row.retries).sum();
+    let seconds: f64 = rows.iter().map(|row| row.seconds).sum();
+    let first = rows.iter().map(|row| row.date.as_str()).min().unwrap_or_default();
+    let last = rows.iter().map(|row| row.date.as_str()).max().unwrap_or_default();
+    let days = if first == last { first.to_owned() } else { format!("{first} to {last}") };
+    let mut text = format!("{days}: {}", parts.join(", "));
     let _ = write!(text, "; {seconds:.0} s of guests");
     if retries > 0 {
         let _ = write!(text, "; tried again because nothing came within the time given: {retries}");
@@ -207,10 +197,14 @@ fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
-fn read(path: &Path) -> Result<Option<Kept>, Failure> {
+/// A part's rows as they are kept; none if there are none.
+///
+/// # Errors
+/// Any of the file system's, and what is not as [`Lab`] writes it.
+pub fn read(path: &Path) -> Result<Vec<Row>, Failure> {
     match fs::read(path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(error.into()),
     }
 }
