@@ -73,7 +73,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<ElfKernel, ElfError> {
         let at = PhysAddr::new(entry).filter(|entry| range.contains(*entry));
         physical = physical.or(at);
         let offset = entry.wrapping_sub(segment.p_vaddr(endian));
-        if offset < memory && segment.p_flags(endian) & PF_X != 0 {
+        if offset < memory && segment.p_flags(endian).contains(PF_X) {
             translated = translated.or(range.start().checked_add(offset));
         }
     }

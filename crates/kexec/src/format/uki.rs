@@ -52,7 +52,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Uki, UkiError> {
     let (nt, _) = ImageNtHeaders64::parse(bytes, &mut offset).map_err(|_| UkiError::Header)?;
     let machine = nt.file_header().machine.get(LittleEndian);
     if machine != IMAGE_FILE_MACHINE_AMD64 {
-        return Err(UkiError::Machine(machine));
+        return Err(UkiError::Machine(machine.0));
     }
     let table = nt.sections(bytes, offset).map_err(|_| UkiError::Header)?;
     let sections: Vec<&ImageSectionHeader> = table.iter().collect();
@@ -75,7 +75,8 @@ pub(super) fn read(bytes: &[u8]) -> Result<Uki, UkiError> {
 
 /// Sections of a file: those of the profile that is used, and those of all profiles. A section
 /// `.profile` begins a profile; what lies before the first belongs to all. Profile 0 is used
-/// if none is asked for. Of two sections with the same name the first counts.
+/// if none is asked for (systemd `src/boot/stub.c`, `find_sections()`, 257). Of two sections with
+/// the same name the first counts, and one of no bytes is none.
 struct Parts<'a> {
     bytes: &'a [u8],
     base: &'a [&'a ImageSectionHeader],
@@ -91,11 +92,12 @@ impl<'a> Parts<'a> {
 
     fn bytes(&self, name: &'static str) -> Result<Option<&'a [u8]>, UkiError> {
         let mut all = self.profile.iter().chain(self.base);
-        let Some(section) = all.find(|section| is(section, name)) else { return Ok(None) };
-        let (raw, virt) = (&section.size_of_raw_data, &section.virtual_size);
-        let (raw, virt) = (raw.get(LittleEndian), virt.get(LittleEndian));
+        let size = |section: &ImageSectionHeader| section.virtual_size.get(LittleEndian);
+        let Some(section) = all.find(|section| is(section, name) && size(section) != 0) else {
+            return Ok(None);
+        };
         // In the file it is padded to the alignment of sections.
-        let len = if virt == 0 { raw } else { raw.min(virt) } as usize;
+        let len = section.size_of_raw_data.get(LittleEndian).min(size(section)) as usize;
         let start = section.pointer_to_raw_data.get(LittleEndian) as usize;
         let bytes = start.checked_add(len).and_then(|end| self.bytes.get(start..end));
         bytes.map(Some).ok_or(UkiError::Cut(name))
