@@ -20,8 +20,7 @@ pub fn check_own(question: &Question<'_>, map: &Coverage) -> Vec<Finding> {
         .filter(|finding| finding.id == "exposure" || !of_map(finding.id))
         .collect();
     let layout = Layout::of(question.machine);
-    let needs =
-        needs::needs(question.machine, layout.as_ref(), &question.consumer, question.kind);
+    let needs = needs::needs(question.machine, layout.as_ref(), &question.consumer, question.kind);
     let hazards = hazards(question.machine);
     let stage = Stage {
         machine: question.machine,

@@ -44,7 +44,9 @@ pub(crate) fn efi(
         None => return Err("nothing says that the machine booted through EFI".to_owned()),
     }
     if machine.efi.is_64bit == Some(false) {
-        return Err("the firmware is 32-bit: its run-time services cannot be handed over".to_owned());
+        return Err(
+            "the firmware is 32-bit: its run-time services cannot be handed over".to_owned()
+        );
     }
     let missing = |what: &str| format!("{what} is not known");
     let system_table =

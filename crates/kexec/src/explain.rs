@@ -95,7 +95,9 @@ pub fn explain(call: Call, errno: i32, kind: Kind, rules: Rules) -> Option<Expla
                 "the running kernel was built without CONFIG_KEXEC_FILE",
                 "use kexec_load: identmap load -c",
             ),
-            Call::Reboot => say("the running kernel was built without kexec", "use a normal reboot"),
+            Call::Reboot => {
+                say("the running kernel was built without kexec", "use a normal reboot")
+            }
         },
         (Call::Reboot, libc::EINVAL) => {
             say("no image is loaded", "load one first: identmap load KERNEL")
@@ -153,9 +155,10 @@ pub fn explain(call: Call, errno: i32, kind: Kind, rules: Rules) -> Option<Expla
              hash it does not have",
             "sign it with a key that the kernel knows (mokutil, sbsign)",
         ),
-        (Call::FileLoad, libc::EBADF | libc::EIO | libc::EFBIG | libc::ETXTBSY) => {
-            say("the kernel could not read the file", "copy it to a local file system and try again")
-        }
+        (Call::FileLoad, libc::EBADF | libc::EIO | libc::EFBIG | libc::ETXTBSY) => say(
+            "the kernel could not read the file",
+            "copy it to a local file system and try again",
+        ),
         (Call::FileLoad, libc::EOPNOTSUPP) => say(
             "the file system, or the kernel, does not support it for this file",
             "use kexec_load: identmap load -c",
@@ -225,7 +228,8 @@ mod tests {
             libc::EACCES,
             libc::EFAULT,
         ];
-        let file = [libc::ENOEXEC, libc::ENODATA, libc::EKEYREJECTED, libc::EBADF, libc::EOPNOTSUPP];
+        let file =
+            [libc::ENOEXEC, libc::ENODATA, libc::EKEYREJECTED, libc::EBADF, libc::EOPNOTSUPP];
         for kind in [Kind::Kexec, Kind::Kdump] {
             for errno in load {
                 assert!(explain(Call::Load, errno, kind, RULES).is_some(), "{errno}");

@@ -22,11 +22,11 @@
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::Coverage;
+use identmap_linux::Kind;
 use identmap_linux::boot::{
     BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, ImageError, PlacementError, Room,
 };
 use identmap_linux::needs::Consumer;
-use identmap_linux::Kind;
 use identmap_machine::{Machine, Region, ranges};
 
 use crate::crash::{self, CrashFacts};
@@ -294,11 +294,15 @@ impl Job<'_> {
             .params(&placed.e820, &placed.cmdline, initrd)
             .build_with(&shape.header, shape.cmdline_max, placed.params.start())
             .map_err(LoadError::BootParams)?;
-        let tables =
-            base.build(&placed.all(), placed.tables.start()).map_err(LoadError::Map)?;
+        let tables = base.build(&placed.all(), placed.tables.start()).map_err(LoadError::Map)?;
         let mut segments = vec![
             segment("kernel", placed.kernel, shape.bytes.clone(), "what is entered next"),
-            segment("boot_params", placed.params, params.bytes, "what it is told: memory, command line, EFI"),
+            segment(
+                "boot_params",
+                placed.params,
+                params.bytes,
+                "what it is told: memory, command line, EFI",
+            ),
             segment("page tables", placed.tables, tables, "the map that it is entered with"),
         ];
         if let Some(range) = placed.initrd {
@@ -410,12 +414,7 @@ impl Job<'_> {
     }
 }
 
-fn segment(
-    name: &'static str,
-    range: PhysRange,
-    bytes: Vec<u8>,
-    why: &'static str,
-) -> Segment {
+fn segment(name: &'static str, range: PhysRange, bytes: Vec<u8>, why: &'static str) -> Segment {
     Segment { name, range, bytes, why }
 }
 

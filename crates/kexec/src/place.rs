@@ -78,7 +78,10 @@ pub fn alive(machine: &Machine, kind: Kind) -> Vec<Alive> {
         } else {
             UNKNOWN_TABLE
         };
-        add(PhysRange::from_len(table.address.get(), len).ok(), &format!("EFI table {}", table.name));
+        add(
+            PhysRange::from_len(table.address.get(), len).ok(),
+            &format!("EFI table {}", table.name),
+        );
     }
     for (at, what) in [
         (efi.fw_vendor, "EFI vendor string"),

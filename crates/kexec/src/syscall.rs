@@ -67,9 +67,8 @@ pub fn kexec_load(
     // SAFETY: the kernel reads `raw.len()` structures at `raw`, whose layout is the ABI's (asserted above),
     // and `bufsz` bytes at each `buf`; all of them live in `raw` and `segments` until the call returns. It writes
     // nothing to this process's memory.
-    let result = unsafe {
-        libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags) };
     answer(result)
 }
 
@@ -144,13 +143,7 @@ pub fn remount_read_only(path: &str) -> io::Result<()> {
     // SAFETY: the path is a C string that lives until the call returns; with MS_REMOUNT the kernel ignores
     // source and type, and null options are none.
     let result = unsafe {
-        libc::mount(
-            none,
-            path.as_ptr(),
-            none,
-            libc::MS_REMOUNT | libc::MS_RDONLY,
-            none.cast(),
-        )
+        libc::mount(none, path.as_ptr(), none, libc::MS_REMOUNT | libc::MS_RDONLY, none.cast())
     };
     answer(libc::c_long::from(result))
 }

@@ -8,10 +8,8 @@ use std::path::{Path, PathBuf};
 use identmap_audit::{Finding, ImageTables, Question, Verdict, check, check_own};
 use identmap_kexec::format::{self, KernelFile};
 use identmap_kexec::purgatory::Serial;
-use identmap_kexec::{
-    Call, Choice, CrashFacts, Image, Job, LoadError, Rules, dumped_ram, explain, syscall,
-};
-use identmap_linux::{Consumer, Kind, KernelVersion};
+use identmap_kexec::{Call, Choice, CrashFacts, Image, Job, LoadError, Rules, explain, syscall};
+use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::live::Directory;
 use identmap_machine::{Layout, Machine, Segment};
 use identmap_report::{Columns, Hex, HexRange, MapReport, Style, Tone};
@@ -36,7 +34,9 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
     let cmdline = command_line(args, &file, &machine)?;
     let here = if live { Here::of(&machine, kind) } else { Here::default() };
     if live && !dry && !here.rules.root {
-        return Err(Failure::new("load takes root: run it with sudo; --dry-run works on bundles without"));
+        return Err(Failure::new(
+            "load takes root: run it with sudo; --dry-run works on bundles without",
+        ));
     }
     let choice = choose(args, &here.rules);
     let consumer = consumer(args, &file)?;
@@ -110,9 +110,7 @@ impl Here {
             kho: loading::kho_scratch(),
             c_bit: loading::c_bit(),
             crc32: loading::has_crc32(),
-            crash: (kind == Kind::Kdump)
-                .then(|| loading::crash_facts(machine, &ram()))
-                .flatten(),
+            crash: (kind == Kind::Kdump).then(|| loading::crash_facts(machine, &ram())).flatten(),
             unlike: record::segment_lists(kind),
         }
     }
@@ -222,7 +220,8 @@ fn serial(args: &Load, cmdline: &str) -> Option<Serial> {
         Some(SerialChoice::Port(port)) => return Some(Serial::Port(port)),
         None => {}
     }
-    let console = cmdline.split_whitespace().rev().find_map(|word| word.strip_prefix("console=ttyS"));
+    let console =
+        cmdline.split_whitespace().rev().find_map(|word| word.strip_prefix("console=ttyS"));
     let number: usize = console?.split(',').next()?.parse().ok()?;
     PORTS.get(number).map(|&port| Serial::Port(port))
 }
@@ -237,11 +236,7 @@ fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) 
     check_own(&question, &image.coverage)
 }
 
-fn of_kernel_s_map(
-    machine: &Machine,
-    kind: Kind,
-    consumer: Consumer,
-) -> (Verdict, Vec<Finding>) {
+fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdict, Vec<Finding>) {
     let producer = source::producer(machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
     let audit = check(&Question { machine, producer, consumer, kind, tables });
@@ -279,11 +274,7 @@ fn put(
         .map_err(|error| Failure(format!("the image is loaded, but not its record: {error}")))
 }
 
-fn file_load(
-    args: &Load,
-    kind: Kind,
-    cmdline: &str,
-) -> Result<std::io::Result<()>, Failure> {
+fn file_load(args: &Load, kind: Kind, cmdline: &str) -> Result<std::io::Result<()>, Failure> {
     let open = |path: &Path| {
         File::open(path).map_err(|error| Failure(format!("{}: {error}", path.display())))
     };
@@ -333,7 +324,8 @@ fn command_line(args: &Load, file: &KernelFile, machine: &Machine) -> Result<Str
         (Some(line), _) => line.clone(),
         (None, true) => {
             let line = machine.cmdline.as_deref();
-            let line = line.ok_or_else(|| Failure::new("--reuse-cmdline: no command line is known"))?;
+            let line =
+                line.ok_or_else(|| Failure::new("--reuse-cmdline: no command line is known"))?;
             reused(line, args.crash)
         }
         (None, false) => file.cmdline.clone().unwrap_or_default(),
@@ -520,8 +512,7 @@ impl Told {
     }
 
     fn plan(&self, style: Style, text: &mut String) {
-        if let (Some(entry), Some(kernel), Some(cr3)) =
-            (&self.entry, &self.kernel_entry, &self.cr3)
+        if let (Some(entry), Some(kernel), Some(cr3)) = (&self.entry, &self.kernel_entry, &self.cr3)
         {
             let _ = writeln!(
                 text,
@@ -536,12 +527,7 @@ impl Told {
         let mut table = Columns::new(&["segment", "range", ">bytes", "what for"]);
         for row in &self.segments {
             let range = format!("{:#018x}-{:#018x}", row.range.start.0, row.range.end.0);
-            table.row(vec![
-                row.name.to_owned(),
-                range,
-                row.bytes.to_string(),
-                row.why.to_owned(),
-            ]);
+            table.row(vec![row.name.to_owned(), range, row.bytes.to_string(), row.why.to_owned()]);
         }
         text.push_str(&table.render("  ", style));
         if let Some(map) = &self.map {

@@ -16,7 +16,9 @@ pub(crate) fn run(args: &Unload) -> Result<Status, Failure> {
     // A locked-down kernel refuses the one call, a kernel without CONFIG_KEXEC has only the other.
     let first = syscall::kexec_load(PhysAddr::ZERO, &[], kind, false);
     let (call, result) = match first {
-        Err(error) if matches!(error.raw_os_error(), Some(libc_errno::EPERM | libc_errno::ENOSYS)) => {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc_errno::EPERM | libc_errno::ENOSYS)) =>
+        {
             match syscall::kexec_file_unload(kind) {
                 Ok(()) => (Call::FileLoad, Ok(())),
                 Err(_) => (Call::Load, Err(error)),
