@@ -161,29 +161,41 @@ pub(crate) fn kho_scratch() -> Vec<PhysRange> {
         .collect()
 }
 
-/// What a crash kernel's core header is made from.
-pub(crate) fn crash_facts(machine: &Machine, ram: &[PhysRange]) -> Option<CrashFacts> {
-    let info = line("/sys/kernel/vmcoreinfo")?;
-    let mut words = info.split_whitespace().map(|word| u64::from_str_radix(word, 16).ok());
-    let vmcoreinfo = (words.next()??, words.next()??);
+/// What a crash kernel's core header is made from; `ram` is the machine's.
+///
+/// # Errors
+/// What could not be read.
+pub(crate) fn crash_facts(machine: &Machine, ram: &[PhysRange]) -> Result<CrashFacts, String> {
+    const INFO: &str = "/sys/kernel/vmcoreinfo";
+    const CPUS: &str = "/sys/devices/system/cpu";
+    let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok();
+    let info = line(INFO).ok_or(format!("{INFO} cannot be read"))?;
+    let vmcoreinfo = info.split_once(' ').and_then(|(at, len)| Some((number(at)?, number(len)?)));
+    let vmcoreinfo = vmcoreinfo.ok_or(format!("{INFO}: not two numbers: {info:?}"))?;
     let mut notes: Vec<(u32, (u64, u64))> = Vec::new();
-    for entry in fs::read_dir("/sys/devices/system/cpu").ok()?.flatten() {
+    for entry in fs::read_dir(CPUS).map_err(|error| format!("{CPUS}: {error}"))?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(Ok(number)) = name.strip_prefix("cpu").map(str::parse) else { continue };
+        let Some(Ok(cpu)) = name.strip_prefix("cpu").map(str::parse) else { continue };
         let read = |file: &str| line(&entry.path().join(file).to_string_lossy());
-        let (Some(at), Some(len)) = (read("crash_notes"), read("crash_notes_size")) else {
-            continue;
-        };
-        notes.push((number, (u64::from_str_radix(&at, 16).ok()?, len.parse().ok()?)));
+        let (at, len) = (read("crash_notes"), read("crash_notes_size"));
+        let at = at.and_then(|text| number(&text));
+        // Kernels before 4.7 do not tell the size; none of them is supported.
+        let len = len.and_then(|text| text.parse().ok());
+        notes.push((cpu, at.zip(len).ok_or(format!("{CPUS}/{name}/crash_notes cannot be read"))?));
     }
     notes.sort_unstable();
     if notes.is_empty() {
-        return None;
+        return Err(format!("{CPUS}: no processor has crash_notes"));
     }
-    let core = live::content_up_to("/proc/kcore", 1 << 16);
-    let page_offset = identmap_kexec::page_offset(core.bytes()?, ram)?;
+    let core = match live::content_up_to("/proc/kcore", 1 << 14) {
+        Content::Bytes(bytes) => bytes,
+        Content::Unreadable(why) => return Err(format!("/proc/kcore: {why}")),
+        _ => return Err("there is no /proc/kcore".to_owned()),
+    };
+    let page_offset = identmap_kexec::page_offset(&core, ram)
+        .ok_or("the headers of /proc/kcore do not tell where memory is mapped")?;
     let room = line("/sys/kernel/crash_elfcorehdr_size").and_then(|text| text.parse().ok());
-    Some(CrashFacts {
+    Ok(CrashFacts {
         notes: notes.into_iter().map(|(_, note)| note).collect(),
         vmcoreinfo,
         text: kernel_text(machine),

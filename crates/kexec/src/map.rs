@@ -210,13 +210,14 @@ fn wanted(
     for need in needs(machine, layout, consumer, kind) {
         match need.place {
             Place::Known(range) => add(range, &need.what),
-            // Where firmware says that its data lie, it is memory.
-            Place::Within { ranges, basis: Some(firmware::Basis::EfiMap), .. } => {
+            // Reserved memory that only may be firmware's data is left out: it may be anything.
+            Place::Within { basis: Some(firmware::Basis::ReservedNearRam), .. } => {}
+            Place::Within { ranges, .. } => {
                 for range in ranges {
-                    add(range, &format!("{} lies in it", need.what));
+                    add(range, &need.what);
                 }
             }
-            Place::Within { .. } | Place::Unknown => {}
+            Place::Unknown => {}
         }
     }
     if let Some(range) = firmware::system_table(machine) {

@@ -90,7 +90,7 @@ struct Here {
     kho: Vec<identmap::PhysRange>,
     c_bit: Option<u8>,
     crc32: bool,
-    crash: Option<CrashFacts>,
+    crash: Option<Result<CrashFacts, String>>,
     unlike: Vec<Vec<identmap::PhysRange>>,
 }
 
@@ -110,7 +110,7 @@ impl Here {
             kho: loading::kho_scratch(),
             c_bit: loading::c_bit(),
             crc32: loading::has_crc32(),
-            crash: (kind == Kind::Kdump).then(|| loading::crash_facts(machine, &ram())).flatten(),
+            crash: (kind == Kind::Kdump).then(|| loading::crash_facts(machine, &ram())),
             unlike: record::segment_lists(kind),
         }
     }
@@ -161,6 +161,9 @@ fn image(
     consumer: &Consumer,
 ) -> Result<(Image, Vec<String>), Failure> {
     let mut notes = Vec::new();
+    if let (Some(Err(why)), false) = (&here.crash, machine.crash_kernels.is_empty()) {
+        return Err(Failure(format!("the crash kernel's core header cannot be made: {why}")));
+    }
     let efi = match loading::efi(machine, &here.runtime_map) {
         Ok(efi) => Some(efi),
         Err(why) => {
@@ -198,7 +201,7 @@ fn image(
         serial: serial(args, cmdline),
         vga,
         crc_instruction: here.crc32,
-        crash: here.crash.as_ref(),
+        crash: here.crash.as_ref().and_then(|facts| facts.as_ref().ok()),
         unlike: &here.unlike,
     };
     let image = job.image().map_err(|error| {
