@@ -231,52 +231,59 @@ impl Job<'_> {
         if free.is_empty() { Err(LoadError::NoMemory) } else { Ok(free) }
     }
 
-    /// Everything has its place from the top down, in the order of `kexec_file_load`.
+    /// Everything has its place from the top down: what is large and has wishes first. An initrd that finds no
+    /// room behind the kernel goes before it.
     fn place(&self, shape: &Shape, free: &[PhysRange], tables: u64) -> Result<Placed, LoadError> {
+        let placed = self.place_in_order(shape, free, tables, false);
+        let placed = placed
+            .or_else(|error| self.place_in_order(shape, free, tables, true).map_err(|_| error));
+        placed.map_err(|error| match error {
+            Some(error) => LoadError::Place { error, free: ranges::total(free) },
+            None => LoadError::CrashFacts,
+        })
+    }
+
+    fn place_in_order(
+        &self,
+        shape: &Shape,
+        free: &[PhysRange],
+        tables: u64,
+        initrd_first: bool,
+    ) -> Result<Placed, Option<PlacementError>> {
         let mut room = Room::new(free.to_vec(), true);
-        let bytes = ranges::total(free);
-        let no_room = |error| LoadError::Place { error, free: bytes };
         let limit = shape.limit;
-        // What cannot be moved goes first.
-        let fixed = match shape.fixed {
-            Some(at) => match room.take_at("the kernel", at, shape.len) {
-                Ok(range) => Some(range),
-                Err(error) if !shape.movable => return Err(no_room(error)),
-                Err(_) => None,
-            },
-            None => None,
+        let fixed = shape.fixed.map(|at| room.take_at("the kernel", at, shape.len));
+        let mut kernel = match fixed {
+            Some(Err(error)) if !shape.movable => return Err(Some(error)),
+            Some(Ok(range)) => Some(range),
+            Some(Err(_)) | None => None,
         };
+        let mut initrd = None;
+        for is_initrd in [initrd_first, !initrd_first] {
+            let len = self.initrd.len() as u64;
+            if is_initrd && len != 0 {
+                let window = LOWEST_INITRD..shape.initrd_limit;
+                initrd = Some(room.take("the initrd", len, PAGE, window)?);
+            } else if !is_initrd && kernel.is_none() {
+                let window = shape.lowest..limit;
+                kernel = Some(room.take("the kernel", shape.len, shape.align, window)?);
+            }
+        }
+        let mut small = |what, len| room.take(what, len, PAGE, LOWEST..limit);
         let elfcorehdr = match (self.kind, self.crash) {
             (Kind::Kexec, _) => None,
-            (Kind::Kdump, None) => return Err(LoadError::CrashFacts),
+            (Kind::Kdump, None) => return Err(None),
             (Kind::Kdump, Some(facts)) => {
-                let len = facts.header_len(&self.crash_ram());
-                Some(room.take("elfcorehdr", len, PAGE, LOWEST..limit).map_err(no_room)?)
+                Some(small("elfcorehdr", facts.header_len(&self.crash_ram()))?)
             }
         };
-        let purgatory = self.purgatory_len(elfcorehdr.is_some());
-        let purgatory =
-            room.take("the purgatory", purgatory, PAGE, LOWEST..limit).map_err(no_room)?;
+        let purgatory = small("the purgatory", self.purgatory_len(elfcorehdr.is_some()))?;
         let e820 = self.e820(elfcorehdr);
         let cmdline = self.cmdline(elfcorehdr);
-        let params = self.params(&e820, &cmdline, None).len();
-        let params = room.take("boot_params", params, PAGE, LOWEST..limit).map_err(no_room)?;
-        let tables = room
-            .take("the page tables", tables.saturating_mul(PAGE), PAGE, LOWEST..limit)
-            .map_err(no_room)?;
-        let kernel = match fixed {
-            Some(range) => range,
-            None => room
-                .take("the kernel", shape.len, shape.align, shape.lowest..limit)
-                .map_err(no_room)?,
-        };
-        let initrd = match self.initrd.len() as u64 {
-            0 => None,
-            len => {
-                let window = LOWEST_INITRD..shape.initrd_limit;
-                Some(room.take("the initrd", len, PAGE, window).map_err(no_room)?)
-            }
-        };
+        let params = small("boot_params", self.params(&e820, &cmdline, None).len())?;
+        let tables = small("the page tables", tables.saturating_mul(PAGE))?;
+        let nowhere = PlacementError { what: "the kernel", bytes: shape.len };
+        let kernel = kernel.ok_or(nowhere)?;
         Ok(Placed { purgatory, params, tables, kernel, initrd, elfcorehdr, e820, cmdline })
     }
 

@@ -2,7 +2,7 @@
 
 use identmap::{Arena, Config, Levels, PageSize, PhysAddr, PhysRange, PlanError, Table};
 use identmap_audit::{Coverage, MapInput, PolicyKind, SlackKind, forbidden, is_uv};
-use identmap_linux::needs::{Consumer, Place, needs};
+use identmap_linux::needs::{Consumer, Place, SEGMENTS, needs};
 use identmap_linux::{Kind, firmware};
 use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
 
@@ -208,6 +208,10 @@ fn wanted(
         }
     }
     for need in needs(machine, layout, consumer, kind) {
+        // The image's own places are known here, and asked for one by one.
+        if need.rule.id == SEGMENTS.id {
+            continue;
+        }
         match need.place {
             Place::Known(range) => add(range, &need.what),
             // Reserved memory that only may be firmware's data is left out: it may be anything.

@@ -15,6 +15,7 @@ use identmap_machine::{Layout, Machine, Segment};
 use identmap_report::{Columns, Hex, HexRange, MapReport, Style, Tone};
 use serde::Serialize;
 
+use super::load_preflight;
 use crate::args::{Load, Output, SerialChoice};
 use crate::loading;
 use crate::output::{Failure, Status};
@@ -45,6 +46,8 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
         Call::FileLoad | Call::Reboot => {
             let (verdict, findings) = of_kernel_s_map(&machine, kind, consumer);
             told.findings = findings.iter().map(FindingRow::new).collect();
+            told.judged_by =
+                "rules only: the kernel's own segments are not known before".to_owned();
             told.notes.push(
                 "the running kernel makes segments and map: they are not known before".to_owned(),
             );
@@ -57,11 +60,13 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             let findings = of_our_map(&machine, kind, consumer, &image);
             told.findings = findings.iter().map(FindingRow::new).collect();
             told.describe(&image);
-            (Verdict::of(&findings), Some(image))
+            let rules = Verdict::of(&findings);
+            let (verdict, by) = load_preflight::run(&machine, &image, rules)?;
+            told.judged_by = by;
+            (verdict, Some(image))
         }
     };
     told.verdict = verdict.to_string();
-    told.judged_by = "rules only: this identmap was built without the preflight";
     let refused = verdict == Verdict::Unsafe && !args.force;
     told.action = match (dry, refused) {
         (true, _) => "dry-run",
@@ -357,7 +362,7 @@ struct Told {
     schema: &'static str,
     action: &'static str,
     verdict: String,
-    judged_by: &'static str,
+    judged_by: String,
     findings: Vec<FindingRow>,
     call: String,
     call_why: String,
@@ -431,7 +436,7 @@ impl Told {
             schema: "identmap.load/1",
             action: "",
             verdict: String::new(),
-            judged_by: "",
+            judged_by: String::new(),
             findings: Vec::new(),
             call: choice.call.to_string(),
             call_why: choice.why.to_owned(),

@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod load;
+mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
