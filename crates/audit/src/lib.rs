@@ -5,6 +5,7 @@ mod coverage;
 mod finding;
 mod findings;
 mod matrix;
+mod own;
 mod planned;
 mod scene;
 
@@ -12,5 +13,6 @@ pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUs
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 pub use finding::{Confidence, Finding, Severity, Verdict};
 pub use matrix::{Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix};
+pub use own::check_own;
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};

@@ -109,6 +109,8 @@ impl<'a> Setup<'a> {
             rsdp: self.machine.rsdp,
             cmdline: self.cmdline,
             initrd: None,
+            running: None,
+            efi_map: &[],
         };
         let ram: Vec<PhysRange> = self.layout.of_kind(MemType::Usable).collect();
         // What is known to lie in RAM stays where it is.

@@ -3,10 +3,15 @@
 pub(crate) mod capture;
 pub(crate) mod check;
 pub(crate) mod diff;
+pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod load;
+mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+pub(crate) mod status;
 pub(crate) mod tables;
+pub(crate) mod unload;

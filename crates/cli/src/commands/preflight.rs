@@ -88,7 +88,7 @@ fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// In a process of its own, which is this program again.
-fn emulate(scene: &Scene) -> Result<Report, Failure> {
+pub(super) fn emulate(scene: &Scene) -> Result<Report, Failure> {
     let program = std::env::current_exe().map_err(Failure::new)?;
     let mut command = Command::new(program);
     command.arg(WORKER);
