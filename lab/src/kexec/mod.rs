@@ -44,6 +44,8 @@ pub struct Lab {
     pub filter: Option<String>,
     /// The sample that is run for every change.
     pub sample: bool,
+    /// Only these tools; all if it is empty.
+    pub by: Vec<String>,
     initrd: PathBuf,
 }
 
@@ -87,7 +89,7 @@ impl Lab {
         let initrd = dir.join(format!("initrd-{}", std::process::id()));
         fs::write(&initrd, media::producer(&cache, own.as_deref())?)?;
         let patience = Duration::from_mins(4);
-        Ok(Self { cache, own, jobs: 2, patience, filter: None, sample: false, initrd })
+        Ok(Self { cache, own, jobs: 2, patience, filter: None, sample: false, by: Vec::new(), initrd })
     }
 
     /// Where results, logs and snapshots are.
@@ -106,8 +108,10 @@ impl Lab {
     /// The tools that are there.
     #[must_use]
     pub fn tools(&self) -> Vec<&'static str> {
-        let mut tools = vec![STOCK, STOCK_FILE];
-        tools.extend(self.own.is_some().then_some(OURS));
+        let own = self.own.is_some();
+        let mut tools = vec![STOCK, STOCK_FILE, OURS];
+        tools.retain(|tool| self.by.is_empty() || self.by.iter().any(|asked| asked == tool));
+        tools.retain(|tool| own || *tool != OURS);
         tools
     }
 
@@ -292,7 +296,8 @@ impl Drop for Snapshot {
 /// `identmap-lab kexec --help`
 pub const USAGE: &str = "\
 usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--patience SECONDS]
-                          [--guest-bin FILE] [--markdown] [--ask LINE]
+                          [--guest-bin FILE] [--by TOOLS] [--markdown]
+                          [--ask LINE]
 
   PART             what is shown; all of them if none is named:
                      cells       producers by consumers by firmware by 1G pages, beside kexec-tools
@@ -307,6 +312,7 @@ usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--pa
                    name or parts of it joined by +, such as 6.1+ovmffar
   --jobs N         guests at once (2)
   --patience SECONDS   bound for a boot, for a load, for a jump (240)
+  --by TOOLS       kexec -c, kexec -s, identmap: some of them, joined by commas
   --ask LINE       run this line in the first producer that --filter lets pass (such as 6.1+ovmffar), and
                    show what it says; the console is in CACHE/lab/kexec/logs
   --guest-bin FILE a static identmap; without it only stock kexec-tools are tried
@@ -354,7 +360,7 @@ pub fn command(
     let mut parts: Vec<Part> = Vec::new();
     let (mut own, mut filter, mut sample, mut markdown) = (None, None, false, false);
     let (mut jobs, mut patience) = (2, 240);
-    let mut ask = None;
+    let (mut ask, mut by) = (None, Vec::new());
     while let Some(word) = arguments.next() {
         let mut value = || arguments.next().ok_or(usage(&format!("{word} needs a value")));
         match word.as_str() {
@@ -366,6 +372,7 @@ pub fn command(
             "--patience" => {
                 patience = value()?.parse().map_err(|_| usage("--patience needs a number"))?;
             }
+            "--by" => by = value()?.split(',').map(str::to_owned).collect(),
             "--ask" => ask = Some(value()?),
             "--help" => {
                 print!("{USAGE}");
@@ -388,6 +395,7 @@ pub fn command(
     lab.patience = Duration::from_secs(patience);
     lab.filter = filter;
     lab.sample = sample;
+    lab.by = by;
     if let Some(line) = ask {
         return Ok(cells::ask(&lab, &line)?);
     }
