@@ -188,7 +188,7 @@ fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
     let mut rows = Vec::new();
     for consumer in consumers {
         // Memory that kexec-tools leave to the same kernel is what ours must leave.
-        let mut stock_memory = None;
+        let mut stock_memory = lab.kept(PART, &name(producer, consumer), STOCK).and_then(|row| memory(&row.text));
         for tool in lab.tools() {
             let name = name(producer, consumer);
             rows.push(match &prepared {
@@ -270,6 +270,11 @@ fn cell(
     Ok((text, memory))
 }
 
+/// The memory that a row's text tells.
+fn memory(text: &str) -> Option<u64> {
+    text.split(", ").find_map(|part| part.split_once(" KiB")?.0.parse().ok())
+}
+
 /// `MemTotal` of the same kernel on the same machine varies by where it puts itself.
 const MEMORY_SLACK_KIB: u64 = 1024;
 
@@ -316,6 +321,13 @@ mod tests {
     #[test]
     fn the_matrix_has_all_cells() {
         assert_eq!(producers().len() * SERIES.len(), 96);
+    }
+
+    #[test]
+    fn memory_is_read_back() {
+        let text = "6.1.0 up, EFI alive (26 variables), 2474124 KiB (+8 to kexec -c)";
+        assert_eq!(memory(text), Some(2474124));
+        assert_eq!(memory("reset"), None);
     }
 
     #[test]
