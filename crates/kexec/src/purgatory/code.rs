@@ -2,6 +2,9 @@
 //!
 //! Registers that live through all of it: RBP is its own address. See [`crc`] and [`say`] for the rest.
 
+#![allow(clippy::cast_possible_wrap, reason = "displacements of a few KiB")]
+
+#[allow(clippy::wildcard_imports, reason = "registers and operand sizes")]
 use iced_x86::code_asm::*;
 use iced_x86::{Code, IcedError, Instruction};
 
