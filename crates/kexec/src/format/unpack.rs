@@ -49,7 +49,7 @@ impl Out {
 
     fn check(&self) -> Result<(), FormatError> {
         if self.bytes.len() as u64 > self.longest {
-            return Err(FormatError::TooLong(self.format));
+            return Err(FormatError::TooLong { format: self.format, longest: self.longest });
         }
         Ok(())
     }

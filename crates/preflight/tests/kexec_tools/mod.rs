@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use object::elf::{FileHeader64, R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
+use object::elf::{R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32};
 use object::read::elf::ElfFile64;
 use object::{LittleEndian, Object, ObjectSection, ObjectSymbol, RelocationTarget, SectionKind};
 
@@ -28,7 +28,6 @@ impl Linked {
 
     fn link(object: &[u8], base: u64) -> object::Result<Linked> {
         let file: ElfFile64<'_, LittleEndian> = ElfFile64::parse(object)?;
-        let _: &FileHeader64<LittleEndian> = file.elf_header();
         let (mut bytes, mut places) = (Vec::new(), BTreeMap::new());
         for section in file.sections() {
             let loaded =
