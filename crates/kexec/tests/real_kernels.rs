@@ -25,7 +25,7 @@ fn kernels_of_the_lab() {
         let payload = &image.protected()[start as usize..(start + len) as usize];
         seen += 1;
         let inner = match read(payload.to_vec()) {
-            // Debian's 5.10 and 6.1 for the cloud.
+            // Some of Debian's.
             Err(FormatError::Unsupported(Foreign::Lz4)) => continue,
             inner => inner.unwrap_or_else(|error| panic!("{}: {error}", path.display())),
         };
@@ -41,7 +41,6 @@ fn kernels_of_the_lab() {
             last.range.end(),
         );
         assert_eq!(first.range.start().get(), image.pref_address());
-        assert!(first.range.contains(kernel.entry));
         // The image says how much it needs; the kernel in it needs no more.
         assert!(last.range.end().get() - image.pref_address() <= image.init_size());
 
