@@ -1,6 +1,6 @@
 //! The purgatory's bytes.
 //!
-//! Registers that live through all of it: RBP is its own address. See [`crc`] and [`say`] for the rest.
+//! Registers that live through all of it: RBP is its own address. What each routine uses is said there.
 
 #![allow(clippy::cast_possible_wrap, reason = "displacements of a few KiB")]
 
