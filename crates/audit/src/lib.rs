@@ -2,6 +2,7 @@
 
 mod check;
 mod coverage;
+mod diagnose;
 mod finding;
 mod findings;
 mod matrix;
@@ -10,6 +11,7 @@ mod scene;
 
 pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUsed, check, is_uv};
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
+pub use diagnose::{Diagnosis, Ended, Entry, MOST_ENTRIES, Oracle, Trial, diagnose};
 pub use finding::{Confidence, Finding, Severity, Verdict};
 pub use matrix::{Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix};
 pub use planned::Planned;
