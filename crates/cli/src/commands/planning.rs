@@ -126,6 +126,7 @@ fn of_machine(
         RequestSource::EfiConfigTable => "EFI configuration table".to_owned(),
         RequestSource::AcpiTables => "ACPI tables".to_owned(),
         RequestSource::AcpiNvs => "ACPI NVS".to_owned(),
+        RequestSource::Synthetic => "synthetic entry".to_owned(),
     };
     let asked = list.requests.iter().map(|r| (r.range, Some(named(r.source)))).collect();
     (traits.config(machine, gbpages), policy, asked)
