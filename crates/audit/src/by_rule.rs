@@ -55,7 +55,9 @@ impl Oracle for ByRule<'_> {
             let scene = self.scene(more).ok();
             let all = scene.map_or_else(Vec::new, |s| exposures(&s.coverage, self.stage.hazards));
             let grave = all.into_iter().filter(crate::Exposure::is_grave);
-            grave.flat_map(|e| e.mapped.into_iter().map(move |r| (e.hazard.rule.title, r))).collect()
+            grave
+                .flat_map(|e| e.mapped.into_iter().map(move |r| (e.hazard.rule.title, r)))
+                .collect()
         };
         newly_reached(&reached(&[]), &reached(entries))
     }

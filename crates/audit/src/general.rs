@@ -181,9 +181,9 @@ pub fn releases_text(found: &[Releases], own: Option<Release>) -> String {
     };
     let first = found.iter().find(in_series);
     let mut parts: Vec<String> = Vec::new();
-    parts.extend(first.map(|r| {
-        format!("{} and later of {}.{}", r.from, r.from.major(), r.from.minor())
-    }));
+    parts.extend(
+        first.map(|r| format!("{} and later of {}.{}", r.from, r.from.major(), r.from.minor())),
+    );
     parts.extend(found.iter().filter(|r| Some(*r) != first).map(|releases| {
         if releases.before.is_some() {
             releases.from.to_string()

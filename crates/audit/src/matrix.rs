@@ -139,9 +139,11 @@ pub fn matrix(
             (seen, needs)
         })
         .collect();
-    let rows = rows();
-    let maps: Vec<RowMap> =
-        rows.iter().map(|row| RowMap::of(row, machine, layout.as_ref(), &columns, kind, entries)).collect();
+    let rows = matrix_rows();
+    let maps: Vec<RowMap> = rows
+        .iter()
+        .map(|row| RowMap::of(row, machine, layout.as_ref(), &columns, kind, entries))
+        .collect();
     let (places, what, assumed) = places(&maps, &columns);
     let draw = |place: Vec<PhysRange>| {
         let cell = |map: &RowMap, column: usize| map.outcome(&columns[column].1, column, &place);
@@ -162,18 +164,15 @@ pub fn matrix(
     Matrix { rows, columns: candidates.iter().map(label).collect(), tables, assumed }
 }
 
-/// The matrix whose cells something else fills in: by row, then by column.
-pub fn matrix_of(
-    labels: Vec<String>,
-    mut cell: impl FnMut(&MatrixRow, usize) -> Outcome,
-) -> Matrix {
-    let rows = rows();
+/// The matrix whose cells something else fills in: by the number of the row, in [`matrix_rows`], and of the
+/// column.
+#[must_use]
+pub fn matrix_of(labels: Vec<String>, cell: impl Fn(usize, usize) -> Outcome) -> Matrix {
+    let rows = matrix_rows();
     let columns: Vec<MatrixColumn> =
         labels.into_iter().map(|label| MatrixColumn { label }).collect();
-    let cells = rows
-        .iter()
-        .map(|row| (0..columns.len()).map(|column| cell(row, column)).collect())
-        .collect();
+    let line = |row| (0..columns.len()).map(|column| cell(row, column)).collect();
+    let cells = (0..rows.len()).map(line).collect();
     let table = Hypothesis { place: Vec::new(), what: Vec::new(), cells };
     Matrix { rows, columns, tables: vec![table], assumed: false }
 }
@@ -195,7 +194,9 @@ impl MatrixRow {
     }
 }
 
-fn rows() -> Vec<MatrixRow> {
+/// The producers that a matrix compares.
+#[must_use]
+pub fn matrix_rows() -> Vec<MatrixRow> {
     let mut rows = Vec::new();
     for config_table in [false, true] {
         for policy in [PolicyKind::RoundOut, PolicyKind::Exact] {

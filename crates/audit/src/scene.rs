@@ -200,8 +200,17 @@ impl Stage<'_> {
     ) -> Scene {
         let needs = gather(self.needs, |need| fate_in(need, &coverage, &traits));
         let exposures = exposures(&coverage, self.hazards);
-        Scene { traits, gbpages, list, coverage, needs, exposures, run: Vec::new(), labels: Vec::new() }
-            .labelled()
+        Scene {
+            traits,
+            gbpages,
+            list,
+            coverage,
+            needs,
+            exposures,
+            run: Vec::new(),
+            labels: Vec::new(),
+        }
+        .labelled()
     }
 
     /// The requests that the guarded map is planned for: the producer's, and every need

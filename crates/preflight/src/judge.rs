@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::{
-    Confidence, Coverage, Diagnosis, Ended, Finding, Generalised, MapInput, Oracle, Outcome as Cell,
-    PolicyKind, Seen, Severity, SlackKind, Stage, Trial, diagnose, exposures, forbidden, general,
-    generalise, newly_reached, releases_text, requested_by, why_not_mapped,
+    Confidence, Coverage, Diagnosis, Ended, Finding, Generalised, MapInput, Oracle,
+    Outcome as Cell, PolicyKind, Seen, Severity, SlackKind, Stage, Trial, diagnose, exposures,
+    forbidden, general, generalise, newly_reached, releases_text, requested_by, why_not_mapped,
 };
 use identmap_linux::needs::SEEN;
 use identmap_linux::{Certainty, Kind, Need, Place, Producer, Traits, history};
@@ -373,11 +373,13 @@ impl Jump<'_> {
                  already replaced here"
             ),
             (true, _) | (false, [false]) => reset,
-            (false, [true]) => "what you will see: the registers, on a serial line if the running kernel \
+            (false, [true]) => {
+                "what you will see: the registers, on a serial line if the running kernel \
                                 has earlyprintk on an 8250; then the machine hangs (hlt). The \
                                 running kernel's handler is still in force here. Without such a \
                                 line: nothing"
-                .to_owned(),
+                    .to_owned()
+            }
             (false, _) => format!(
                 "{reset}; unless the running kernel leaves a handler for the way into the next one, as \
                  those from {since} on may: then it hangs, with the registers on an 8250 serial line if \
@@ -441,7 +443,9 @@ impl Oracle for Tries<'_, '_, '_> {
             let coverage = self.jump.coverage(more);
             let all = coverage.map_or_else(Vec::new, |c| exposures(&c, self.jump.hazards));
             let grave = all.into_iter().filter(identmap_audit::Exposure::is_grave);
-            grave.flat_map(|e| e.mapped.into_iter().map(move |r| (e.hazard.rule.title, r))).collect()
+            grave
+                .flat_map(|e| e.mapped.into_iter().map(move |r| (e.hazard.rule.title, r)))
+                .collect()
         };
         newly_reached(&reached(&[]), &reached(entries))
     }

@@ -77,6 +77,7 @@ pub(crate) fn plan(
     } else if facts.nogbpages {
         config.gbpages = false;
     }
+    asked.extend(facts.map.iter().map(|range| (*range, Some("synthetic entry".to_owned()))));
     config.levels = args.levels().unwrap_or(config.levels);
     config.gbpages = args.gbpages().unwrap_or(config.gbpages);
     config.maxphyaddr = args.maxphyaddr.unwrap_or(config.maxphyaddr);
