@@ -172,7 +172,7 @@ fn turns() -> Vec<Release> {
     turns
 }
 
-/// `6.1.113 and later of 6.1, 6.6.55, 6.10.14, 6.11.3, 6.12-rc1 and later`, the running kernel's series first.
+/// `6.1.113 or later of 6.1, 6.6.55, 6.10.14, 6.11.3, and 6.12-rc1 or later`, the running kernel's series first.
 #[must_use]
 pub fn releases_text(found: &[Releases], own: Option<Release>) -> String {
     let in_series = |releases: &&Releases| {
@@ -182,16 +182,17 @@ pub fn releases_text(found: &[Releases], own: Option<Release>) -> String {
     let first = found.iter().find(in_series);
     let mut parts: Vec<String> = Vec::new();
     parts.extend(
-        first.map(|r| format!("{} and later of {}.{}", r.from, r.from.major(), r.from.minor())),
+        first.map(|r| format!("{} or later of {}.{}", r.from, r.from.major(), r.from.minor())),
     );
-    parts.extend(found.iter().filter(|r| Some(*r) != first).map(|releases| {
-        if releases.before.is_some() {
-            releases.from.to_string()
-        } else {
-            format!("{} and later", releases.from)
-        }
-    }));
-    parts.join(", ")
+    let others = found.iter().filter(|r| Some(*r) != first && r.before.is_some());
+    parts.extend(others.map(|releases| releases.from.to_string()));
+    let last = found.iter().find(|releases| releases.before.is_none());
+    let last = last.map(|releases| format!("{} or later", releases.from));
+    match (parts.is_empty(), last) {
+        (_, None) => parts.join(", "),
+        (true, Some(last)) => last,
+        (false, Some(last)) => format!("{}, and {last}", parts.join(", ")),
+    }
 }
 
 /// The commit by which the releases came to do so, in the running kernel's series if it is among them, else in
@@ -278,8 +279,8 @@ mod tests {
         assert_eq!(config, read);
         let own = Some(Release::new(6, 1, 79));
         let text = releases_text(&config, own);
-        assert!(text.starts_with("6.1.113 and later of 6.1, 6.6.55, "), "{text}");
-        assert!(text.ends_with("6.12-rc1 and later"), "{text}");
+        assert!(text.starts_with("6.1.113 or later of 6.1, 6.6.55, "), "{text}");
+        assert!(text.ends_with(", 6.11.3, and 6.12-rc1 or later"), "{text}");
         assert_eq!(commit(&history::CONFIG_TABLE, &config, own), Some("5760929f6545"));
         let other = Some(Release::new(6, 6, 20));
         assert_eq!(commit(&history::CONFIG_TABLE, &config, other), Some("68f9d152d7e6"));

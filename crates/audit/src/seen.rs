@@ -81,7 +81,8 @@ pub fn why_not_mapped(
                 parts.push(format!("this producer is {class}"));
             } else {
                 let releases = releases_text(&by, own);
-                let text = format!("requested since {releases}{commit}; this producer is {class}");
+                let text =
+                    format!("Linux requests it in {releases}{commit}; this producer is {class}");
                 parts.push(text);
             }
         }

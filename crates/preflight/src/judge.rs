@@ -329,11 +329,11 @@ impl Jump<'_> {
             ways.push(format!("kexec from a kernel that requests it: {releases}"));
         }
         if let Some(diagnosis) = diagnosis.filter(|diagnosis| diagnosis.ended == Ended::Safe) {
-            ways.push("load with a map that has it: identmap load".to_owned());
+            ways.push("load the kernel with a map that has it: identmap load KERNEL".to_owned());
             let pages: Vec<String> = diagnosis.ranges().iter().map(ToString::to_string).collect();
-            let proved = if diagnosis.is_proved() { ", and without any of it fails" } else { "" };
+            let proved = if diagnosis.is_proved() { ", and with less it does not" } else { "" };
             ways.push(format!(
-                "map {} too: with it the same run ends well{proved} (identmap diagnose)",
+                "add to the map {}: then the same run ends well{proved} (identmap diagnose)",
                 pages.join(" and ")
             ));
         }

@@ -286,18 +286,18 @@ impl CheckReport {
 
 impl RunRow {
     fn text(&self) -> String {
-        let touched = match self.touched.len() {
-            0 => "nothing touched outside its segments".to_owned(),
-            count => {
-                let mut names: Vec<&str> =
-                    self.touched.iter().map(|touched| touched.what.as_str()).collect();
-                names.dedup();
-                format!("{count} ranges touched outside its segments: {}", names.join(", "))
-            }
+        let end = match self.outcome {
+            "reached" => "reached its own page tables",
+            "fault" => "stopped by an exception",
+            "halted" => "halted",
+            _ => "cannot tell",
         };
+        let mut names: Vec<&str> = self.touched.iter().map(|t| t.what.as_str()).collect();
+        names.dedup();
+        let touched = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
         let text = format!(
-            "preflight {}: {}, after {} instructions; {touched}",
-            self.producer, self.sentence, self.instructions
+            "preflight {end} after {} instructions; outside its segments it touches: {touched} ({})",
+            self.instructions, self.producer
         );
         wrapped(&text, 0, "          ")
     }

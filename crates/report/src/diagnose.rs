@@ -136,9 +136,16 @@ impl DiagnoseReport {
             "rules about kernels; with a KERNEL its first instructions are run instead"
         };
         let _ = writeln!(out, "by        {by}");
+        let mut shown: Vec<(&ProducerRow, Vec<&str>)> = Vec::new();
         for row in &self.producers {
+            match shown.iter_mut().find(|(first, _)| first.says_the_same(row)) {
+                Some((_, labels)) => labels.push(&row.producer),
+                None => shown.push((row, vec![&row.producer])),
+            }
+        }
+        for (row, labels) in shown {
             out.push('\n');
-            row.text(&mut out, style);
+            row.text(&labels, &mut out, style);
         }
         if !self.assumptions.is_empty() {
             out.push('\n');
@@ -211,7 +218,12 @@ fn trial_text(trial: &Trial) -> String {
 }
 
 impl ProducerRow {
-    fn text(&self, out: &mut String, style: Style) {
+    /// Whether two answers differ in the producer alone.
+    fn says_the_same(&self, other: &ProducerRow) -> bool {
+        *self == ProducerRow { producer: self.producer.clone(), ..other.clone() }
+    }
+
+    fn text(&self, labels: &[&str], out: &mut String, style: Style) {
         let (tone, word) = match self.answer {
             "nothing-missing" => (Tone::Good, "NOTHING IS MISSING"),
             "safe-with-entries" if self.entries.len() == 1 => (Tone::Bad, "ONE ENTRY IS MISSING"),
@@ -220,7 +232,10 @@ impl ProducerRow {
             "no-entry-helps" => (Tone::Bad, "NO ENTRY HELPS"),
             _ => (Tone::Doubt, "UNKNOWN"),
         };
-        let _ = writeln!(out, "{}  {}", style.paint(tone, word), self.producer);
+        let _ = writeln!(out, "{}", style.paint(tone, word));
+        for label in labels {
+            let _ = writeln!(out, "  if  the producer is {label}");
+        }
         if let Some(why) = &self.why {
             out.push_str(&wrapped(why, 2, ""));
         }
@@ -241,7 +256,7 @@ impl ProducerRow {
             };
             let _ = writeln!(out, "  rule {}: {shown}", rule.rule);
             if !rule.linux.is_empty() {
-                out.push_str(&wrapped(&format!("Linux does so since {}", rule.linux), 7, ""));
+                out.push_str(&wrapped(&format!("Linux does so in {}", rule.linux), 7, ""));
             }
         }
         match (self.rules_make_it_safe, &self.rules_conflict) {
