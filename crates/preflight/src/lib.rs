@@ -6,6 +6,7 @@ mod cpu;
 mod efi;
 mod engine;
 mod guest;
+pub mod judge;
 mod memory;
 mod outcome;
 mod scene;

@@ -3,7 +3,7 @@
 use core::fmt;
 
 use identmap::{Arena, PageSize, PhysAddr, PhysRange, PlanError, Table};
-use identmap_audit::{MapInput, PolicyKind, SlackKind};
+use identmap_audit::{MapInput, SlackKind};
 use identmap_linux::boot::{
     BOOT_PARAMS_LEN, BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, Handover,
     ImageError, Placement, PlacementError, SetupEfi, Strategy,
@@ -13,7 +13,7 @@ use identmap_machine::{Layout, Machine, MemType, Segment, ranges};
 
 use crate::cpu::CpuProfile;
 use crate::efi;
-use crate::scene::{CR0_KEXEC, Content, Limits, Scene};
+use crate::scene::{CR0_KEXEC, Content, Limits, Scene, SceneError};
 
 /// The purgatory's stack: a page of its own behind `boot_params`.
 const STACK: u64 = 4096;
@@ -65,6 +65,8 @@ pub enum SetupError {
     Plan(PlanError),
     /// The tables cannot be built, or there is no room in RAM for this many.
     Tables(u64),
+    /// What is known of memory contradicts itself.
+    Scene(SceneError),
     /// The machine is an encrypted guest: its hand-over is another one.
     EncryptedGuest,
     /// The machine booted through EFI, and where its system table lies is not known.
@@ -79,6 +81,7 @@ impl fmt::Display for SetupError {
             SetupError::BootParams(error) => error.fmt(f),
             SetupError::Plan(error) => error.fmt(f),
             SetupError::Tables(count) => write!(f, "no room in RAM for {count} page tables"),
+            SetupError::Scene(error) => error.fmt(f),
             SetupError::EncryptedGuest => {
                 f.write_str("an encrypted guest, whose hand-over is not modelled")
             }
@@ -170,6 +173,24 @@ impl Loaded<'_> {
         [Some(params), Some(kernel), initrd].into_iter().flatten().collect()
     }
 
+    /// The machine it was set up on.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.setup.machine
+    }
+
+    /// That machine's memory.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        self.setup.layout
+    }
+
+    /// Memory whose content is known, firmware's and the loader's.
+    #[must_use]
+    pub fn contents(&self) -> &[Content] {
+        &self.contents
+    }
+
     /// What a producer with these traits requests for this image.
     #[must_use]
     pub fn requests(&self, traits: &Traits) -> RequestList {
@@ -178,26 +199,33 @@ impl Loaded<'_> {
         requests(&machine, Some(self.setup.layout), traits, Kind::Kexec)
     }
 
+    /// The map that a producer with these traits makes, with synthetic entries behind its own requests.
+    pub fn with_map<T>(
+        &self,
+        traits: &Traits,
+        gbpages: bool,
+        entries: &[PhysRange],
+        use_map: impl FnOnce(&MapInput<'_>) -> T,
+    ) -> T {
+        let mut list = self.requests(traits);
+        list.add_synthetic(entries);
+        use_map(&MapInput {
+            config: traits.config(self.setup.machine, gbpages && self.setup.cpu.pdpe1gb),
+            policy: traits.policy.into(),
+            uv: false,
+            requests: &list.ranges(),
+            forbidden: &[],
+            slack: SlackKind::None,
+            ram: &[],
+        })
+    }
+
     /// The scene under the map that a producer with these traits makes.
     ///
     /// # Errors
     /// As [`scene`](Self::scene).
     pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        use identmap_linux::PolicyKind as Linux;
-        let policy = match traits.policy {
-            Linux::RoundOut => PolicyKind::RoundOut,
-            Linux::Exact => PolicyKind::Exact,
-        };
-        let requests = self.requests(traits).ranges();
-        self.scene(&MapInput {
-            config: traits.config(self.setup.machine, gbpages && self.setup.cpu.pdpe1gb),
-            policy,
-            uv: false,
-            requests: &requests,
-            forbidden: &[],
-            slack: SlackKind::None,
-            ram: &[],
-        })
+        self.with_map(traits, gbpages, &[], |map| self.scene(map))
     }
 
     /// The scene under a map: its tables are built and stand in RAM, where a producer has its own.
