@@ -12,7 +12,7 @@ mod scene;
 mod setup;
 mod wire;
 
-pub use child::{run_in_child, worker};
+pub use child::{run_in_child, this_program, worker};
 pub use cpu::{CpuFact, CpuProfile, Vendor};
 pub use engine::{Engine, unicorn::Unicorn};
 pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::Command;
 
 use identmap::PhysRange;
 use identmap_linux::boot::Strategy;
@@ -12,6 +11,7 @@ use identmap_linux::{Traits, gbpages};
 use identmap_machine::Layout;
 use identmap_preflight::{
     CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, Setup, Touch, run_in_child,
+    this_program,
 };
 use identmap_report::Style;
 use serde::Serialize;
@@ -89,8 +89,7 @@ fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// In a process of its own, which is this program again.
 fn emulate(scene: &Scene) -> Result<Report, Failure> {
-    let program = std::env::current_exe().map_err(Failure::new)?;
-    let mut command = Command::new(program);
+    let mut command = this_program();
     command.arg(WORKER);
     run_in_child(command, scene).map_err(Failure::new)
 }
