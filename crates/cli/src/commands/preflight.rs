@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
-use crate::source;
+use crate::{firmware, source};
 
 /// The argument that makes this program the emulator's process.
 pub(crate) const WORKER: &str = "--preflight-worker";
@@ -27,7 +27,8 @@ pub(crate) const WORKER: &str = "--preflight-worker";
 const LARGEST_KERNEL: u64 = 1 << 30;
 
 pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> {
-    let machine = source::machine(&args.source, &args.facts)?;
+    let (machine, bundle) = source::machine_and_bundle(&args.source, &args.facts)?;
+    let known = firmware::known(&args.source, &machine, bundle.as_ref());
     let layout = Layout::of(&machine)
         .ok_or_else(|| Failure(format!("{}: no memory map in it", machine.source)))?;
     let image = kernel(&args.kernel)?;
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> 
         initrd_len: args.initrd_size,
         strategy: Strategy::TopDown,
         cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
-        known: &[],
+        known: &known,
         limits: Limits::default(),
     };
     let shown = args.kernel.display();
