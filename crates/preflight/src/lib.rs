@@ -10,7 +10,9 @@ mod known;
 mod memory;
 mod outcome;
 mod scene;
+mod segments;
 mod setup;
+mod stage;
 mod wire;
 
 pub use child::{run_in_child, this_program, worker};
@@ -19,6 +21,7 @@ pub use engine::{Engine, unicorn::Unicorn};
 pub use known::known;
 pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};
 pub use scene::{CR0_KEXEC, CR0_WP, Content, Limits, Scene, SceneError};
+pub use segments::{Segments, StandingTables};
 pub use setup::{Loaded, Setup, SetupError};
 
 /// Runs a scene in this process, with Unicorn.

@@ -2,18 +2,19 @@
 
 use core::fmt;
 
-use identmap::{Arena, PageSize, PhysAddr, PhysRange, PlanError, Table};
-use identmap_audit::{MapInput, PolicyKind, SlackKind};
+use identmap::{PageSize, PhysAddr, PhysRange, PlanError};
+use identmap_audit::MapInput;
 use identmap_linux::boot::{
     BOOT_PARAMS_LEN, BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, Handover,
     ImageError, Placement, PlacementError, SetupEfi, Strategy,
 };
-use identmap_linux::{Kind, RequestList, Traits, firmware, requests};
-use identmap_machine::{Layout, Machine, MemType, Segment, ranges};
+use identmap_linux::{Kind, RequestList, Traits, firmware};
+use identmap_machine::{Layout, Machine, MemType, ranges};
 
 use crate::cpu::CpuProfile;
 use crate::efi;
-use crate::scene::{CR0_KEXEC, Content, Limits, Scene};
+use crate::scene::{Content, Limits, Scene};
+use crate::stage::Stage;
 
 /// The purgatory's stack: a page of its own behind `boot_params`.
 const STACK: u64 = 4096;
@@ -44,9 +45,8 @@ pub struct Setup<'a> {
 /// A consumer that is placed, with everything that a loader hands over.
 #[derive(Clone, Debug)]
 pub struct Loaded<'a> {
-    setup: Setup<'a>,
+    stage: Stage<'a>,
     placement: Placement,
-    contents: Vec<Content>,
     /// What had to be supposed, in sentences without a full stop.
     pub assumptions: Vec<String>,
 }
@@ -133,7 +133,22 @@ impl<'a> Setup<'a> {
         let mut contents = known;
         contents.push(segment("kernel", placement.kernel, image.protected().to_vec()));
         contents.push(segment("boot_params", placement.params, bytes));
-        Ok(Loaded { setup: self, placement, contents, assumptions })
+        let Placement { params, kernel, initrd } = placement;
+        let stage = Stage {
+            machine: self.machine,
+            layout: self.layout,
+            contents,
+            segments: [Some(params), Some(kernel), initrd].into_iter().flatten().collect(),
+            kind: Kind::Kexec,
+            initrd,
+            entry: kernel.start().get() + ENTRY_64,
+            rsi: params.start().get(),
+            rsp: Some(params.end().get()),
+            own_tables: Vec::new(),
+            cpu: self.cpu,
+            limits: self.limits,
+        };
+        Ok(Loaded { stage, placement, assumptions })
     }
 
     fn efi(&self, assumptions: &mut Vec<String>) -> Result<Option<EfiHandover>, SetupError> {
@@ -166,16 +181,13 @@ impl Loaded<'_> {
     /// The segments that the producer requests.
     #[must_use]
     pub fn segments(&self) -> Vec<PhysRange> {
-        let Placement { params, kernel, initrd } = self.placement;
-        [Some(params), Some(kernel), initrd].into_iter().flatten().collect()
+        self.stage.segments.clone()
     }
 
     /// What a producer with these traits requests for this image.
     #[must_use]
     pub fn requests(&self, traits: &Traits) -> RequestList {
-        let mut machine = self.setup.machine.clone();
-        machine.segments = self.segments().into_iter().map(|range| Segment { range }).collect();
-        requests(&machine, Some(self.setup.layout), traits, Kind::Kexec)
+        self.stage.requests(traits)
     }
 
     /// The scene under the map that a producer with these traits makes.
@@ -183,21 +195,7 @@ impl Loaded<'_> {
     /// # Errors
     /// As [`scene`](Self::scene).
     pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        use identmap_linux::PolicyKind as Linux;
-        let policy = match traits.policy {
-            Linux::RoundOut => PolicyKind::RoundOut,
-            Linux::Exact => PolicyKind::Exact,
-        };
-        let requests = self.requests(traits).ranges();
-        self.scene(&MapInput {
-            config: traits.config(self.setup.machine, gbpages && self.setup.cpu.pdpe1gb),
-            policy,
-            uv: false,
-            requests: &requests,
-            forbidden: &[],
-            slack: SlackKind::None,
-            ram: &[],
-        })
+        self.stage.under(traits, gbpages)
     }
 
     /// The scene under a map: its tables are built and stand in RAM, where a producer has its own.
@@ -205,67 +203,7 @@ impl Loaded<'_> {
     /// # Errors
     /// [`SetupError::Plan`] if it cannot be planned, [`SetupError::Tables`] if RAM has no room for it.
     pub fn scene(&self, map: &MapInput<'_>) -> Result<Scene, SetupError> {
-        let built = map.with_plan(|plan| {
-            let count = plan.tables().total();
-            let place = self.room(count)?;
-            let mut tables = vec![Table::EMPTY; usize::try_from(count).ok()?];
-            let mut arena = Arena::new(&mut tables, place.start()).ok()?;
-            let root = plan.build(&mut arena).ok()?.root;
-            let bytes = tables.iter().flat_map(|t| t.0).flat_map(u64::to_le_bytes).collect();
-            let name = "page tables".to_owned();
-            Some((root, Content { name, range: place, bytes, loaded: false }))
-        });
-        let count = map.with_plan(|plan| plan.tables().total());
-        let tables = built.map_err(SetupError::Plan)?;
-        let (root, tables) = tables.ok_or(SetupError::Tables(count.unwrap_or(0)))?;
-        let mut contents = self.contents.clone();
-        let place = tables.range;
-        contents.push(tables);
-        let mut paging = map.config.paging();
-        paging.pdpe1gb = self.setup.cpu.pdpe1gb;
-        let params = self.placement.params;
-        Ok(Scene {
-            contents,
-            entry: self.placement.kernel.start().get() + ENTRY_64,
-            rsi: params.start().get(),
-            rsp: params.end().get(),
-            root,
-            tables: vec![place],
-            paging,
-            cr0: CR0_KEXEC,
-            cpu: self.setup.cpu,
-            limits: self.setup.limits,
-            places: self.places(),
-        })
-    }
-
-    /// Whole pages of RAM that nothing uses, from the top down, where kexec's control pages lie too.
-    fn room(&self, tables: u64) -> Option<PhysRange> {
-        let len = tables.checked_mul(4096).filter(|&len| len != 0)?;
-        let used = self.contents.iter().map(|c| c.range).chain(self.placement.initrd);
-        let used = ranges::normalise(used.map(|r| r.round_out(PageSize::Size4K)).collect());
-        let ram = ranges::normalise(self.setup.layout.of_kind(MemType::Usable).collect());
-        let free = ranges::subtract(&ram, &used);
-        free.iter().rev().find_map(|range| {
-            let range = range.round_in(PageSize::Size4K)?;
-            let start = range.end().get().checked_sub(len)?;
-            (start >= range.start().get()).then(|| PhysRange::from_len(start, len).ok())?
-        })
-    }
-
-    fn places(&self) -> Vec<(PhysRange, String)> {
-        let machine = self.setup.machine;
-        let mut places: Vec<(PhysRange, String)> = self
-            .setup
-            .layout
-            .regions()
-            .iter()
-            .map(|region| (region.range, region.kind.to_string()))
-            .collect();
-        places.extend(firmware::system_table(machine).map(|r| (r, efi::SYSTEM_TABLE.to_owned())));
-        places.extend(efi::config_table(machine).map(|r| (r, efi::CONFIG_TABLE.to_owned())));
-        places.extend(self.placement.initrd.map(|range| (range, "initrd".to_owned())));
-        places
+        self.stage.scene(map)
     }
 }
 
