@@ -1,8 +1,9 @@
 //! Memory that a bundle, or the running machine, shows.
 
+use identmap_machine::Machine;
 use identmap_machine::bundle::{Blob, BlobKind};
 
-use crate::efi::{CONFIG_TABLE, SYSTEM_TABLE};
+use crate::efi::{self, CONFIG_TABLE, SYSTEM_TABLE};
 use crate::scene::Content;
 
 /// Pieces of memory as contents, for [`Setup::known`](crate::Setup::known). Page tables of an image that
@@ -27,6 +28,14 @@ pub fn known(blobs: &[Blob]) -> Vec<Content> {
         contents.push(Content { name, range, bytes, loaded: false });
     }
     contents
+}
+
+/// What is known, and EFI's two tables as facts of the machine describe them where no bytes of them
+/// are known; what is supposed for it, in sentences without a full stop.
+#[must_use]
+pub fn with_facts(machine: &Machine, known: &[Content]) -> (Vec<Content>, Vec<String>) {
+    let mut assumptions = Vec::new();
+    (efi::contents(machine, known, &mut assumptions), assumptions)
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use identmap_linux::{Kind, RequestList, TablePage, Traits};
 use identmap_machine::{Layout, Machine};
 
 use crate::cpu::CpuProfile;
-use crate::efi;
 use crate::scene::{Content, Limits, Scene};
 use crate::setup::SetupError;
 use crate::stage::Stage;
@@ -30,7 +29,8 @@ pub struct Segments<'a> {
     pub kind: Kind,
     /// The processor.
     pub cpu: CpuProfile,
-    /// Content of memory that is known from elsewhere, such as firmware's tables.
+    /// Content of memory that is known from elsewhere, such as firmware's tables
+    /// ([`with_facts`](crate::with_facts)).
     pub known: &'a [Content],
     /// When to give up. A purgatory hashes every byte of the other segments: see
     /// [`Limits::for_purgatory`].
@@ -57,12 +57,23 @@ impl Segments<'_> {
         self.stage().requests(traits)
     }
 
+    /// The map that a producer with these traits makes, with synthetic entries behind its own requests.
+    pub fn with_map<T>(
+        &self,
+        traits: &Traits,
+        gbpages: bool,
+        entries: &[PhysRange],
+        use_map: impl FnOnce(&MapInput<'_>) -> T,
+    ) -> T {
+        self.stage().with_map(traits, gbpages, entries, use_map)
+    }
+
     /// The scene under the map that a producer with these traits makes.
     ///
     /// # Errors
     /// As [`scene`](Self::scene).
     pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        self.stage().under(traits, gbpages)
+        self.with_map(traits, gbpages, &[], |map| self.scene(map))
     }
 
     /// The scene under a map: its tables and a control page for the stack stand in RAM, where a producer
@@ -88,8 +99,6 @@ impl Segments<'_> {
             .iter()
             .map(|content| Content { loaded: true, ..content.clone() })
             .collect();
-        // Facts alone do not say what is not in the tables, but nobody is told so here: a scene
-        // of segments has no assumptions. Only bytes that were read count.
         let segments: Vec<PhysRange> = contents.iter().map(|content| content.range).collect();
         let apart = |content: &&Content| !segments.iter().any(|s| s.intersects(content.range));
         contents.extend(self.known.iter().filter(apart).cloned());
@@ -107,13 +116,5 @@ impl Segments<'_> {
             cpu: self.cpu,
             limits: self.limits,
         }
-    }
-
-    /// [`known`](Self::known), and the two EFI tables as facts of the machine describe them where
-    /// no bytes of them are known; what is supposed for it, in sentences without a full stop.
-    #[must_use]
-    pub fn with_facts(machine: &Machine, known: &[Content]) -> (Vec<Content>, Vec<String>) {
-        let mut assumptions = Vec::new();
-        (efi::contents(machine, known, &mut assumptions), assumptions)
     }
 }

@@ -13,7 +13,7 @@ use identmap_machine::{Layout, Machine, MemType, ranges};
 
 use crate::cpu::CpuProfile;
 use crate::efi;
-use crate::scene::{Content, Limits, Scene};
+use crate::scene::{Content, Limits, Scene, SceneError};
 use crate::stage::Stage;
 
 /// The purgatory's stack: a page of its own behind `boot_params`.
@@ -65,6 +65,8 @@ pub enum SetupError {
     Plan(PlanError),
     /// The tables cannot be built, or there is no room in RAM for this many.
     Tables(u64),
+    /// What is known of memory contradicts itself.
+    Scene(SceneError),
     /// The machine is an encrypted guest: its hand-over is another one.
     EncryptedGuest,
     /// The machine booted through EFI, and where its system table lies is not known.
@@ -79,6 +81,7 @@ impl fmt::Display for SetupError {
             SetupError::BootParams(error) => error.fmt(f),
             SetupError::Plan(error) => error.fmt(f),
             SetupError::Tables(count) => write!(f, "no room in RAM for {count} page tables"),
+            SetupError::Scene(error) => error.fmt(f),
             SetupError::EncryptedGuest => {
                 f.write_str("an encrypted guest, whose hand-over is not modelled")
             }
@@ -184,10 +187,39 @@ impl Loaded<'_> {
         self.stage.segments.clone()
     }
 
+    /// The machine it was set up on.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.stage.machine
+    }
+
+    /// That machine's memory.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        self.stage.layout
+    }
+
+    /// Memory whose content is known, firmware's and the loader's.
+    #[must_use]
+    pub fn contents(&self) -> &[Content] {
+        &self.stage.contents
+    }
+
     /// What a producer with these traits requests for this image.
     #[must_use]
     pub fn requests(&self, traits: &Traits) -> RequestList {
         self.stage.requests(traits)
+    }
+
+    /// The map that a producer with these traits makes, with synthetic entries behind its own requests.
+    pub fn with_map<T>(
+        &self,
+        traits: &Traits,
+        gbpages: bool,
+        entries: &[PhysRange],
+        use_map: impl FnOnce(&MapInput<'_>) -> T,
+    ) -> T {
+        self.stage.with_map(traits, gbpages, entries, use_map)
     }
 
     /// The scene under the map that a producer with these traits makes.
@@ -195,7 +227,7 @@ impl Loaded<'_> {
     /// # Errors
     /// As [`scene`](Self::scene).
     pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        self.stage.under(traits, gbpages)
+        self.with_map(traits, gbpages, &[], |map| self.scene(map))
     }
 
     /// The scene under a map: its tables are built and stand in RAM, where a producer has its own.

@@ -1,7 +1,7 @@
 //! Everything that stands in memory at the jump, and the map under which it is run.
 
 use identmap::{Arena, PageSize, PhysAddr, PhysRange, Table};
-use identmap_audit::{MapInput, PolicyKind, SlackKind};
+use identmap_audit::{MapInput, SlackKind};
 use identmap_linux::{Kind, RequestList, TablePage, Traits, firmware, requests};
 use identmap_machine::{Layout, Machine, MemType, Segment, ranges};
 
@@ -40,18 +40,20 @@ impl Stage<'_> {
         requests(&machine, Some(self.layout), traits, self.kind)
     }
 
-    pub(crate) fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        use identmap_linux::PolicyKind as Linux;
-        let policy = match traits.policy {
-            Linux::RoundOut => PolicyKind::RoundOut,
-            Linux::Exact => PolicyKind::Exact,
-        };
-        let requests = self.requests(traits).ranges();
-        self.scene(&MapInput {
+    pub(crate) fn with_map<T>(
+        &self,
+        traits: &Traits,
+        gbpages: bool,
+        entries: &[PhysRange],
+        use_map: impl FnOnce(&MapInput<'_>) -> T,
+    ) -> T {
+        let mut list = self.requests(traits);
+        list.add_synthetic(entries);
+        use_map(&MapInput {
             config: traits.config(self.machine, gbpages && self.cpu.pdpe1gb),
-            policy,
+            policy: traits.policy.into(),
             uv: false,
-            requests: &requests,
+            requests: &list.ranges(),
             forbidden: &[],
             slack: SlackKind::None,
             ram: &[],

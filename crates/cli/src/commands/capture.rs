@@ -91,7 +91,8 @@ fn answer(name: &str, bundle: &Bundle) -> Result<serde_json::Value, Failure> {
         image.tell(&mut machine);
     }
     let tables = image::for_audit(&image);
-    let question = Question { machine: &machine, producer, consumer, kind: Kind::Kexec, tables };
+    let (kind, entries, seen) = (Kind::Kexec, &[][..], None);
+    let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
     serde_json::to_value(report).map_err(Failure::new)

@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod map;

@@ -10,8 +10,8 @@ use identmap_linux::boot::Strategy;
 use identmap_linux::{Traits, gbpages};
 use identmap_machine::Layout;
 use identmap_preflight::{
-    CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, Setup, Touch, run_in_child,
-    this_program,
+    CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, SceneError, Setup, Touch,
+    run_in_child, this_program,
 };
 use identmap_report::Style;
 use serde::Serialize;
@@ -51,9 +51,11 @@ pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> 
     // Where the version leaves the producer's ways open, every one of them is tried.
     for traits in producer.traits().candidates() {
         for &large in gbpages(&machine).candidates() {
-            let scene = loaded.under(traits, large).map_err(Failure::new)?;
+            let map = &args.facts.map;
+            let scene = loaded.with_map(traits, large, map, |map| loaded.scene(map));
+            let scene = scene.map_err(Failure::new)?;
             if !seen.contains(&scene) {
-                let report = emulate(&scene)?;
+                let report = emulate(&scene).map_err(Failure::new)?;
                 runs.push(Run::new(label(traits, large), &report));
                 seen.push(scene);
             }
@@ -77,7 +79,7 @@ pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> 
     })
 }
 
-fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(LARGEST_KERNEL + 1).read_to_end(&mut bytes));
@@ -89,13 +91,13 @@ fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// In a process of its own, which is this program again.
-fn emulate(scene: &Scene) -> Result<Report, Failure> {
+pub(crate) fn emulate(scene: &Scene) -> Result<Report, SceneError> {
     let mut command = this_program();
     command.arg(WORKER);
-    run_in_child(command, scene).map_err(Failure::new)
+    run_in_child(command, scene)
 }
 
-fn label(traits: &Traits, large: bool) -> String {
+pub(crate) fn label(traits: &Traits, large: bool) -> String {
     let table = if traits.config_table {
         "configuration table requested"
     } else {
