@@ -102,6 +102,8 @@ impl Segments<'_> {
         let segments: Vec<PhysRange> = contents.iter().map(|content| content.range).collect();
         let apart = |content: &&Content| !segments.iter().any(|s| s.intersects(content.range));
         contents.extend(self.known.iter().filter(apart).cloned());
+        let mut reserved = self.machine.crash_kernels.iter().map(|crash| crash.range);
+        let reserved = reserved.find(|range| range.contains(self.entry));
         Stage {
             machine: self.machine,
             layout: self.layout,
@@ -113,6 +115,7 @@ impl Segments<'_> {
             rsi: 0,
             rsp: None,
             own_tables: self.own_tables.to_vec(),
+            reserved: reserved.filter(|_| self.kind == Kind::Kdump),
             cpu: self.cpu,
             limits: self.limits,
         }

@@ -9,7 +9,7 @@ use identmap_linux::boot::{
     ImageError, Placement, PlacementError, SetupEfi, Strategy,
 };
 use identmap_linux::{Kind, RequestList, Traits, firmware};
-use identmap_machine::{Layout, Machine, MemType, ranges};
+use identmap_machine::{Layout, Machine, MemType, Region, ranges};
 
 use crate::cpu::CpuProfile;
 use crate::efi;
@@ -106,18 +106,23 @@ impl<'a> Setup<'a> {
         let image = BzImage::parse(self.image).map_err(SetupError::Image)?;
         let mut assumptions = Vec::new();
         let known = efi::contents(self.machine, self.known, &mut assumptions);
-        let params = BootParams {
-            e820: self.layout.regions(),
-            efi: self.efi(&mut assumptions)?,
-            rsdp: self.machine.rsdp,
-            cmdline: self.cmdline,
-            initrd: None,
-        };
         let ram: Vec<PhysRange> = self.layout.of_kind(MemType::Usable).collect();
         // What is known to lie in RAM stays where it is.
         let taken =
             ranges::normalise(known.iter().map(|c| c.range.round_out(PageSize::Size4K)).collect());
-        let free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
+        let mut free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
+        let crash = match self.strategy {
+            Strategy::Crash(reserved) => Some(Crash::new(&self, reserved, &mut free)?),
+            _ => None,
+        };
+        let cmdline = crash.as_ref().map_or(self.cmdline, |crash| &crash.cmdline);
+        let params = BootParams {
+            e820: crash.as_ref().map_or(self.layout.regions(), |crash| &crash.map),
+            efi: self.efi(&mut assumptions)?,
+            rsdp: self.machine.rsdp,
+            cmdline,
+            initrd: None,
+        };
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)
             .map_err(SetupError::Placement)?;
@@ -137,17 +142,23 @@ impl<'a> Setup<'a> {
         contents.push(segment("kernel", placement.kernel, image.protected().to_vec()));
         contents.push(segment("boot_params", placement.params, bytes));
         let Placement { params, kernel, initrd } = placement;
+        let header = crash.map(|crash| crash.header);
+        let reserved = match self.strategy {
+            Strategy::Crash(reserved) => Some(reserved),
+            _ => None,
+        };
         let stage = Stage {
             machine: self.machine,
             layout: self.layout,
             contents,
-            segments: [Some(params), Some(kernel), initrd].into_iter().flatten().collect(),
-            kind: Kind::Kexec,
+            segments: [header, Some(params), Some(kernel), initrd].into_iter().flatten().collect(),
+            kind: if reserved.is_some() { Kind::Kdump } else { Kind::Kexec },
             initrd,
             entry: kernel.start().get() + ENTRY_64,
             rsi: params.start().get(),
             rsp: Some(params.end().get()),
             own_tables: Vec::new(),
+            reserved,
             cpu: self.cpu,
             limits: self.limits,
         };
@@ -171,6 +182,62 @@ impl<'a> Setup<'a> {
             smbios: 0,
         });
         Ok(Some(EfiHandover { system_table, memory_map: None, descriptor_len: 48, setup_efi }))
+    }
+}
+
+/// What a crash kernel gets beside the others: where the ELF header of the dump lies, and a memory map of
+/// what it may use (`crash_load_segments()` and `crash_setup_memmap_entries()`, `arch/x86/kernel/crash.c`;
+/// `setup_cmdline()`, `arch/x86/kernel/kexec-bzimage64.c`; Linux 6.12). kexec-tools does the same, in `boot_params`
+/// and not by `memmap=`, unless it is told otherwise (`--pass-memmap-cmdline`).
+struct Crash {
+    header: PhysRange,
+    cmdline: String,
+    map: Vec<Region>,
+}
+
+impl Crash {
+    /// Takes the header's place from what is free.
+    fn new(
+        setup: &Setup<'_>,
+        reserved: PhysRange,
+        free: &mut Vec<PhysRange>,
+    ) -> Result<Crash, SetupError> {
+        // A program header of 56 bytes for each processor and each range of RAM: 1168 of them. It is
+        // not read before the hand-over.
+        const HEADER: u64 = 64 << 10;
+        const LOW: u64 = 1 << 20;
+        let what = "the ELF core header";
+        let no_room = || SetupError::Placement(PlacementError { what, bytes: HEADER });
+        let mut inside = free.iter().filter_map(|range| range.intersection(reserved));
+        let last = inside.next_back().and_then(|range| range.round_in(PageSize::Size4K));
+        let end = last.ok_or_else(no_room)?.end().get();
+        let start = end.checked_sub(HEADER).ok_or_else(no_room)?;
+        let header = PhysRange::from_len(start, HEADER).map_err(|_| no_room())?;
+        if !free.iter().any(|range| range.covers(header)) {
+            return Err(no_room());
+        }
+        *free = ranges::subtract(free, &[header]);
+        let others = setup.machine.crash_kernels.iter().map(|crash| crash.range);
+        let mut usable: Vec<PhysRange> = others.chain([reserved]).collect();
+        usable.extend(PhysRange::from_len(0, LOW));
+        let usable = ranges::subtract(&ranges::normalise(usable), &[header]);
+        let mut map: Vec<Region> = Vec::new();
+        for region in setup.layout.regions() {
+            match region.kind {
+                MemType::Usable => map.extend(
+                    usable
+                        .iter()
+                        .filter_map(|range| region.range.intersection(*range))
+                        .map(|range| Region { range, ..*region }),
+                ),
+                MemType::Reserved | MemType::AcpiData | MemType::AcpiNvs => {
+                    map.push(*region);
+                }
+                _ => {}
+            }
+        }
+        let cmdline = format!("elfcorehdr={start:#x} {}", setup.cmdline);
+        Ok(Crash { header, cmdline: cmdline.trim_end().to_owned(), map })
     }
 }
 

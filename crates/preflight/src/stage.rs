@@ -29,6 +29,9 @@ pub(crate) struct Stage<'a> {
     pub(crate) rsp: Option<u64>,
     /// Tables in segments, which are not the consumer's own.
     pub(crate) own_tables: Vec<PhysRange>,
+    /// Where the producer's own pages lie; `None`: anywhere in RAM. A crash image has all in its reservation
+    /// (`kimage_alloc_crash_control_pages()`, `kernel/kexec_core.c`).
+    pub(crate) reserved: Option<PhysRange>,
     pub(crate) cpu: CpuProfile,
     pub(crate) limits: Limits,
 }
@@ -152,8 +155,12 @@ impl Stage<'_> {
         let len = pages.checked_mul(PAGE).filter(|&len| len != 0)?;
         let used = self.contents.iter().map(|c| c.range).chain(self.initrd);
         let used = ranges::normalise(used.map(|r| r.round_out(PageSize::Size4K)).collect());
-        let ram = ranges::normalise(self.layout.of_kind(MemType::Usable).collect());
-        let free = ranges::subtract(&ram, &used);
+        let ram = self.layout.of_kind(MemType::Usable);
+        let ram = ram.filter_map(|range| match self.reserved {
+            Some(reserved) => range.intersection(reserved),
+            None => Some(range),
+        });
+        let free = ranges::subtract(&ranges::normalise(ram.collect()), &used);
         free.iter().rev().find_map(|range| {
             let range = range.round_in(PageSize::Size4K)?;
             let start = range.end().get().checked_sub(len)?;
