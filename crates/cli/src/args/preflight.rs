@@ -1,11 +1,13 @@
 //! `identmap preflight`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use identmap_linux::Kind;
 use identmap_linux::boot::Strategy;
 use identmap_machine::Machine;
+use identmap_preflight::Limits;
 
 use super::facts::Facts;
 use crate::output::Failure;
@@ -49,6 +51,10 @@ pub(crate) struct Preflight {
     /// Room to keep for an initrd, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) initrd_size: u64,
+
+    /// Give up after this many seconds [default: 20, and more for a purgatory, which hashes the image]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) time: Option<u64>,
 }
 
 /// Where the loaded image is, if not on this machine.
@@ -73,6 +79,11 @@ impl Preflight {
         let first = self.kernel.as_ref().filter(|_| self.loaded);
         let first = first.map(|path| path.to_string_lossy().into_owned());
         self.source.clone().or(first).unwrap_or_else(|| "live".to_owned())
+    }
+
+    /// These limits, with the time that was given.
+    pub(crate) fn limits(&self, limits: Limits) -> Limits {
+        Limits { time: self.time.map_or(limits.time, Duration::from_secs), ..limits }
     }
 
     pub(crate) fn kind(&self) -> Kind {

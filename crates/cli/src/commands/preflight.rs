@@ -61,7 +61,7 @@ fn of_kernel(
         strategy: args.strategy(machine)?,
         cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
         known,
-        limits: Limits::default(),
+        limits: args.limits(Limits::default()),
     };
     let shown = file.display();
     let loaded = setup.load().map_err(|error| Failure(format!("{shown}: {error}")))?;

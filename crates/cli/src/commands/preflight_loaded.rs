@@ -46,7 +46,7 @@ pub(super) fn report(
         kind,
         cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
         known: &known,
-        limits: Limits::for_purgatory(bytes),
+        limits: args.limits(Limits::for_purgatory(bytes)),
     };
     let scene = segments.on(&StandingTables {
         root: image.root,

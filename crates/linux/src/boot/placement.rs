@@ -89,6 +89,11 @@ impl Placement {
             _ => None,
         };
         if let Some(address) = fixed {
+            // Segments are whole pages: `sanity_check_segment_list()` in `kernel/kexec_core.c`.
+            if !address.is_multiple_of(4096) {
+                let what = "the kernel at an address that is no page";
+                return Err(PlacementError { what, bytes: image.init_size() });
+            }
             let kernel = room.take_at(what, address, image.init_size())?;
             let params = room.take("boot_params", params_len, 4096, LOWEST)?;
             return room.finish(params, kernel, initrd_len);
