@@ -6,6 +6,9 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
+#[path = "support/bzimage.rs"]
+mod made_kernel;
+
 const SAMPLES: [&str; 12] = [
     "uv-2019",
     "uv-2023",
@@ -29,7 +32,7 @@ impl Files {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("vmlinuz"), bzimage()).unwrap();
+        fs::write(directory.join("vmlinuz"), made_kernel::bzimage()).unwrap();
         fs::write(directory.join("initrd"), vec![0x30; 70_000]).unwrap();
         Files(directory)
     }
@@ -49,27 +52,6 @@ impl Drop for Files {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// A bzImage of 6.1.76 without code, 48 MiB when it runs.
-fn bzimage() -> Vec<u8> {
-    let mut image = vec![0; 1024 + 0x400];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]);
-    put(0x1f4, &0x40_u32.to_le_bytes());
-    put(0x1fe, &[0x55, 0xaa, 0xeb, 0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &0x20f_u16.to_le_bytes());
-    put(0x20e, &0x100_u16.to_le_bytes());
-    put(0x211, &[1]);
-    put(0x230, &0x20_0000_u32.to_le_bytes());
-    put(0x234, &[1]);
-    put(0x236, &[0x7f]);
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x258, &0x100_0000_u32.to_le_bytes());
-    put(0x260, &0x300_0000_u32.to_le_bytes());
-    put(0x300, b"6.1.76 (build@host) #1\0");
-    image
 }
 
 fn address(value: &Value) -> u64 {
@@ -93,7 +75,10 @@ fn a_plan_for_every_sample_keeps_to_itself() {
         assert_eq!(plan["action"], "dry-run");
         let verdict = plan["verdict"].as_str().unwrap();
         let expected = [("safe", 0), ("unsafe", 1), ("unknown", 3)];
-        assert!(expected.contains(&(verdict, output.status.code().unwrap())), "{sample}: {verdict}");
+        assert!(
+            expected.contains(&(verdict, output.status.code().unwrap())),
+            "{sample}: {verdict}"
+        );
         let mut places: Vec<(u64, u64)> = Vec::new();
         let usable: Vec<(u64, u64)> = plan["e820"]
             .as_array()

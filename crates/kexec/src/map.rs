@@ -78,7 +78,8 @@ pub struct MapBase {
     pub config: Config,
     /// What is requested beside the segments, each with what it is.
     pub wanted: Vec<(PhysRange, String)>,
-    forbidden: Vec<PhysRange>,
+    /// What must not be mapped: sorted, disjoint.
+    pub forbidden: Vec<PhysRange>,
     policy: PolicyKind,
     slack: SlackKind,
     ram: Vec<PhysRange>,

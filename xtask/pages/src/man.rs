@@ -112,7 +112,9 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("capture") => "The bundle was written, or shown.",
         Some("tables") => "Everything was read.",
         Some("load") => "Loaded; with --dry-run: the verdict is safe.",
-        Some("exec") => "The init system was asked to shut down and jump. A jump made here does not come back.",
+        Some("exec") => {
+            "The init system was asked to shut down and jump. A jump made here does not come back."
+        }
         Some("unload") => "Nothing is loaded any more.",
         Some("status") => "What is loaded was told.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
@@ -128,7 +130,9 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unknown = match command {
         Some("map" | "explain" | "capture" | "exec" | "unload") => "",
-        Some("load") => "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed.",
+        Some("load") => {
+            "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
+        }
         Some("status") => "A load was killed, and which image it left cannot be told.",
         Some("matrix") => "Nothing can be told.",
         Some("tables") => {
@@ -162,7 +166,9 @@ fn environment() -> Roff {
 fn files() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["FILES"]);
-    roff.text([roman("Read when the source is live, as far as the user may; never written, but for the last:")]);
+    roff.text([roman(
+        "Read when the source is live, as far as the user may; never written, but for the last:",
+    )]);
     for (file, what) in FILES {
         item(&mut roff, &[italic(*file)], what);
     }

@@ -370,12 +370,16 @@ struct Told {
     format: String,
     command_line: String,
     initrd_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kernel_entry: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cr3: Option<Hex>,
     segments: Vec<SegmentRow>,
     wanted: Vec<WantedRow>,
     e820: Vec<RegionRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<MapReport>,
     notes: Vec<String>,
 }
@@ -407,11 +411,13 @@ struct RegionRow {
 struct FindingRow {
     id: &'static str,
     severity: String,
-    confidence: String,
+    #[serde(flatten)]
     range: Option<HexRange>,
     what: String,
     why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+    confidence: String,
 }
 
 impl FindingRow {
@@ -419,11 +425,11 @@ impl FindingRow {
         FindingRow {
             id: finding.id,
             severity: finding.severity.to_string(),
-            confidence: finding.confidence.to_string(),
             range: finding.range.map(HexRange::from),
             what: finding.what.clone(),
             why: finding.why.clone(),
             remedy: finding.remedy.clone(),
+            confidence: finding.confidence.to_string(),
         }
     }
 }
@@ -477,7 +483,7 @@ impl Told {
             kind: region.kind.to_string(),
         };
         self.e820 = image.e820.iter().map(region).collect();
-        self.map = Some(MapReport::new("the image", &image.coverage, &[]));
+        self.map = Some(MapReport::new("the image", &image.coverage, &image.forbidden));
     }
 
     fn text(&self, style: Style, whole: bool) -> String {
