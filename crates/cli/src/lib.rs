@@ -9,7 +9,9 @@ mod firmware;
 mod image;
 mod live;
 mod loaded;
+mod loading;
 mod output;
+mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
 mod runs;
 mod source;
@@ -40,6 +42,10 @@ pub fn run() -> ExitCode {
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
+        Command::Load(args) => commands::load::run(args, &cli.output),
+        Command::Exec(args) => commands::exec::run(args),
+        Command::Unload(args) => commands::unload::run(args),
+        Command::Status => commands::status::run(&cli.output),
         #[cfg(feature = "preflight")]
         Command::Preflight(args) => commands::preflight::run(args, &cli.output),
     };

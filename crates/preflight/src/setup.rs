@@ -122,6 +122,8 @@ impl<'a> Setup<'a> {
             rsdp: self.machine.rsdp,
             cmdline,
             initrd: None,
+            running: None,
+            efi_map: &[],
         };
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)

@@ -4,6 +4,7 @@ mod capture;
 mod diagnose;
 mod facts;
 mod kernel;
+mod load;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
@@ -19,6 +20,7 @@ pub(crate) use capture::Capture;
 pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use kernel::Entry;
+pub(crate) use load::{Exec, Load, SerialChoice, Unload};
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::{Core, Preflight};
@@ -103,6 +105,17 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
+    /// Load a kernel with page tables of our own
+    Load(Box<Load>),
+    /// Jump into the kernel that is loaded
+    Exec(Exec),
+    /// Unload what is loaded
+    Unload(Unload),
+    /// Say what is loaded
+    ///
+    /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
+    /// which takes root; exit status 3 if that cannot be told.
+    Status,
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),

@@ -4,7 +4,10 @@ pub(crate) mod capture;
 pub(crate) mod check;
 pub(crate) mod diagnose;
 pub(crate) mod diff;
+pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod load;
+mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
@@ -12,4 +15,6 @@ mod planning;
 pub(crate) mod preflight;
 #[cfg(feature = "preflight")]
 mod preflight_loaded;
+pub(crate) mod status;
 pub(crate) mod tables;
+pub(crate) mod unload;
