@@ -215,14 +215,13 @@ fn wanted(
         }
         match need.place {
             Place::Known(range) => add(range, &need.what),
-            // Reserved memory that only may be firmware's data is left out: it may be anything.
-            Place::Within { basis: Some(firmware::Basis::ReservedNearRam), .. } => {}
-            Place::Within { ranges, .. } => {
+            Place::Within { ranges, basis: None | Some(firmware::Basis::EfiMap), .. } => {
                 for range in ranges {
                     add(range, &need.what);
                 }
             }
-            Place::Unknown => {}
+            // Reserved memory that only may be firmware's data is left out: it may be anything.
+            Place::Within { .. } | Place::Unknown => {}
         }
     }
     if let Some(range) = firmware::system_table(machine) {

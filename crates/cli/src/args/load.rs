@@ -15,6 +15,7 @@ use super::values::range;
 ///
 /// The check runs first; what it calls unsafe is not loaded.
 #[derive(Args, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "the options of kexec(8)")]
 pub(crate) struct Load {
     /// The kernel: a bzImage, an ELF vmlinux, a UKI; gzip, xz and zstd around it are taken off
     #[arg(value_name = "KERNEL")]

@@ -39,15 +39,15 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             "load takes root: run it with sudo; --dry-run works on bundles without",
         ));
     }
-    let choice = choose(args, &here.rules);
+    let choice = choose(args, here.rules);
     let consumer = consumer(args, &file)?;
     let mut told = Told::new(args, &cmdline, choice, &file, initrd.len());
     let (verdict, image) = match choice.call {
         Call::FileLoad | Call::Reboot => {
             let (verdict, findings) = of_kernel_s_map(&machine, kind, consumer);
             told.findings = findings.iter().map(FindingRow::new).collect();
-            told.judged_by =
-                "rules only: the kernel's own segments are not known before".to_owned();
+            "rules only: the kernel's own segments are not known before"
+                .clone_into(&mut told.judged_by);
             told.notes.push(
                 "the running kernel makes segments and map: they are not known before".to_owned(),
             );
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             Verdict::Safe => Status::Safe,
         });
     }
-    put(args, kind, &here.rules, &told, image.as_ref())?;
+    put(args, kind, here.rules, &told, image.as_ref())?;
     output.print(&told, |style| told.text(style, false))?;
     Ok(Status::Safe)
 }
@@ -121,7 +121,7 @@ impl Here {
     }
 }
 
-fn choose(args: &Load, rules: &Rules) -> Choice {
+fn choose(args: &Load, rules: Rules) -> Choice {
     if args.kexec_file_syscall {
         Choice { call: Call::FileLoad, why: "-s: the map will be the kernel's own, not ours" }
     } else if args.kexec_syscall {
@@ -257,7 +257,7 @@ fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdic
 fn put(
     args: &Load,
     kind: Kind,
-    rules: &Rules,
+    rules: Rules,
     told: &Told,
     image: Option<&Image>,
 ) -> Result<(), Failure> {
@@ -276,7 +276,7 @@ fn put(
     };
     if let Err(error) = result {
         record::withdraw(kind);
-        let why = explain(call, error.raw_os_error().unwrap_or(0), kind, *rules);
+        let why = explain(call, error.raw_os_error().unwrap_or(0), kind, rules);
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         return Err(Failure(format!("{call}: {error}{why}; what was loaded before stays")));
     }
