@@ -1,14 +1,206 @@
-mod cpu; mod gdb; mod kernels; mod qemu; mod rom; mod scenario; mod world;
-use std::time::Duration;
-fn main() {
-    let cache = std::path::PathBuf::from(std::env::var("IDENTMAP_CACHE").unwrap());
-    let ks = kernels::all(&cache).unwrap();
-    let profile = cpu::Cpu::Amd.profile().unwrap();
-    println!("{profile:?}");
-    let want = std::env::args().nth(1).unwrap();
-    let k = ks.iter().find(|k| k.name == want).unwrap();
-    let mut s = scenario::Scenario::new(&k.name, "whole");
-    if let Some(a) = std::env::args().nth(2) { let n: u64 = u64::from_str_radix(&a, 16).unwrap(); s.holes.push(scenario::Hole::At(scenario::Anchor::Kernel, n, 4096)); }
-    let c = s.compare(&k.read().unwrap(), profile, Duration::from_secs(90)).unwrap();
-    println!("{c:#?}");
+//! `identmap-truth`: the preflight against QEMU, and what real kernels touch. See `lab/README.md`.
+
+mod consumers;
+mod cpu;
+mod gdb;
+mod kernels;
+mod list;
+mod qemu;
+mod report;
+mod rom;
+mod scenario;
+mod world;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use identmap_lab::guest::Failure;
+use identmap_lab::{cells, work_dir};
+use identmap_preflight::CpuProfile;
+
+use crate::cpu::Cpu;
+use crate::kernels::Kernel;
+use crate::report::Row;
+use crate::scenario::Scenario;
+
+const USAGE: &str = "\
+usage: identmap-truth consumers [--markdown]
+       identmap-truth list [--filter WORDS] [--seed N]
+       identmap-truth run [--filter WORDS] [--seed N] [--jobs N] [--patience SECONDS] [--markdown]
+       identmap-truth ci [--jobs N]
+
+  consumers        what every kernel at hand touches before it has its own page tables
+  list, run        scenarios: QEMU boots a consumer under tables with holes; the preflight runs the same
+  ci               a sample of them
+  --filter WORDS   words joined by commas, any of which must match; a word is parts of a scenario's name,
+                   such as 6.1/whole, joined by +
+  --seed N         what the random scenarios are made of (1)
+  --jobs N         guests at once (2)
+  --patience SECONDS   bound for a consumer to come up (90)
+  --markdown       docs/consumers.md, or docs/preflight-truth.md, on standard output
+
+Kernels: lab/fetch.sh, lab/fetch-consumers.sh.
+Exit status: 0 all agree; 1 some do not, or could not be run; 2 usage.
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("identmap-truth: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let result = match command.as_str() {
+        "consumers" => consumers::run(&options.cache, options.markdown),
+        "list" => list(&options),
+        "run" | "ci" => run(&options, command == "ci"),
+        _ => {
+            eprint!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("identmap-truth: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+struct Options {
+    cache: PathBuf,
+    filter: Option<String>,
+    seed: u64,
+    jobs: usize,
+    patience: Duration,
+    markdown: bool,
+}
+
+impl Options {
+    fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let repository = here.ancestors().nth(2).unwrap_or(here);
+        let cache = std::env::var_os("IDENTMAP_CACHE").filter(|value| !value.is_empty());
+        let cache = cache.map_or_else(|| repository.join(".cache"), PathBuf::from);
+        let mut options = Self {
+            cache: std::path::absolute(&cache).map_err(|error| error.to_string())?,
+            filter: None,
+            seed: 1,
+            jobs: 2,
+            patience: Duration::from_secs(90),
+            markdown: false,
+        };
+        while let Some(option) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
+            let mut number = |limit: u64| {
+                let number = value()?.parse().ok().filter(|number| (1..=limit).contains(number));
+                number.ok_or(format!("{option} needs a number from 1 to {limit}"))
+            };
+            match option.as_str() {
+                "--filter" => options.filter = Some(value()?),
+                "--seed" => options.seed = number(u64::MAX)?,
+                "--jobs" => options.jobs = number(64)? as usize,
+                "--patience" => options.patience = Duration::from_secs(number(3600)?),
+                "--markdown" => options.markdown = true,
+                _ => return Err(format!("no such option: {option}")),
+            }
+        }
+        Ok(options)
+    }
+
+    fn scenarios(&self) -> Result<(Vec<Kernel>, Vec<Scenario>), Failure> {
+        let kernels = consumers::sound(kernels::all(&self.cache)?);
+        let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
+        let mut scenarios = list::all(&names, self.seed);
+        if let Some(filter) = &self.filter {
+            scenarios.retain(|scenario| cells::passes(&scenario.to_string(), filter));
+        }
+        Ok((kernels, scenarios))
+    }
+}
+
+fn list(options: &Options) -> Result<bool, Failure> {
+    for scenario in options.scenarios()?.1 {
+        println!("{scenario}");
+    }
+    Ok(true)
+}
+
+fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
+    let started = Instant::now();
+    work_dir::remove_stale();
+    let (kernels, mut scenarios) = options.scenarios()?;
+    if sample {
+        scenarios.retain(list::is_sample);
+        if scenarios.len() != list::SAMPLE.len() {
+            return Err("a kernel of the sample is missing: run lab/fetch.sh".into());
+        }
+    }
+    if scenarios.is_empty() {
+        return Err("no scenario matches; `identmap-truth list` shows them".into());
+    }
+    let mut profiles = BTreeMap::new();
+    for cpu in Cpu::ALL {
+        profiles.insert(cpu.to_string(), cpu.profile()?);
+    }
+    let rows = compare_all(&scenarios, &kernels, &profiles, options);
+    let seconds = started.elapsed().as_secs_f64();
+    if options.markdown {
+        print!("{}", report::markdown(&rows, &kernels, options.seed, seconds)?);
+    } else {
+        print!("{}", report::summary(&rows, seconds));
+    }
+    Ok(rows.iter().all(Row::passed))
+}
+
+/// Runs scenarios, `jobs` at once, and says on standard error how each ended; in their order.
+fn compare_all(
+    scenarios: &[Scenario],
+    kernels: &[Kernel],
+    profiles: &BTreeMap<String, CpuProfile>,
+    options: &Options,
+) -> Vec<Row> {
+    let queue: Mutex<VecDeque<usize>> = Mutex::new((0..scenarios.len()).collect());
+    let rows = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.min(scenarios.len()) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
+                    let Some(index) = next else { break };
+                    let scenario = &scenarios[index];
+                    let result = compare(scenario, kernels, profiles, options.patience)
+                        .map_err(|error| error.to_string());
+                    let row = Row { scenario: scenario.clone(), result };
+                    eprintln!("{}", report::line(&row));
+                    if let Ok(mut rows) = rows.lock() {
+                        rows.push((index, row));
+                    }
+                }
+            });
+        }
+    });
+    let mut rows = rows.into_inner().unwrap_or_default();
+    rows.sort_by_key(|(index, _)| *index);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+fn compare(
+    scenario: &Scenario,
+    kernels: &[Kernel],
+    profiles: &BTreeMap<String, CpuProfile>,
+    patience: Duration,
+) -> Result<scenario::Compared, Failure> {
+    let kernel = kernels.iter().find(|kernel| kernel.name == scenario.kernel);
+    let image = kernel.ok_or("no such kernel")?.read()?;
+    let profile = *profiles.get(&scenario.cpu.to_string()).ok_or("no such processor")?;
+    scenario.compare(&image, profile, patience)
 }

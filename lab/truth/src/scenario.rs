@@ -40,8 +40,6 @@ pub struct Scenario {
     pub holes: Vec<Hole>,
     /// Changed entries.
     pub edits: Vec<Change>,
-    /// Whether CI runs it.
-    pub sample: bool,
 }
 
 /// Bytes that are not mapped, in whole pages.
@@ -91,6 +89,8 @@ pub struct Change {
     pub level: Option<Level>,
     /// Bits set.
     pub set: u64,
+    /// Bits cleared.
+    pub clear: u64,
 }
 
 /// Both sides of a scenario, and how they compare.
@@ -133,7 +133,6 @@ impl Scenario {
             gbpages: true,
             holes: Vec::new(),
             edits: Vec::new(),
-            sample: false,
         }
     }
 
@@ -191,7 +190,7 @@ impl Scenario {
             Tables { base: self.base, gbpages: self.gbpages, holes: Vec::new(), edits: Vec::new() };
         for change in &self.edits {
             let at = anchor(world, change.anchor, change.offset);
-            tables.edits.push(Edit { at, level: change.level, set: change.set, clear: 0 });
+            tables.edits.push(Edit { at, level: change.level, set: change.set, clear: change.clear });
         }
         let touched = if self.holes.iter().any(Hole::needs_touched) {
             kernel_pages(world)?
