@@ -4,78 +4,90 @@
 //! So the consumer's `cpuid` for that leaf is stepped over with the answer of such a processor in its
 //! registers; everything else is QEMU's.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use identmap_lab::guest::Failure;
-use identmap_lab::qmp::Qmp;
 
 /// The leaf.
 pub const SEV_LEAF: u32 = 0x8000_001f;
 /// EAX, EBX, ECX, EDX as the preflight's profile answers (APM vol. 3, appendix E.4.17).
 pub type Answer = [u32; 4];
 
-/// Where in `code` CPUID is asked for the leaf: offsets of the `cpuid` instructions.
+/// Where in `code` CPUID may be asked for the leaf: offsets of the `cpuid` instructions.
 ///
-/// Compilers and the kernel's assembly load the leaf by `mov $0x8000001f,%eax` a few bytes before.
+/// Compilers and the kernel's assembly load its number, or compare with it, a few bytes before.
 #[must_use]
 pub fn sites(code: &[u8]) -> Vec<usize> {
-    let load = [&[0xb8][..], &SEV_LEAF.to_le_bytes()].concat();
-    let found = code.windows(load.len()).enumerate().filter(|(_, bytes)| *bytes == load);
-    found
+    let leaf = SEV_LEAF.to_le_bytes();
+    let found = code.windows(leaf.len()).enumerate().filter(|(_, bytes)| *bytes == leaf);
+    let mut sites: Vec<usize> = found
         .filter_map(|(at, _)| {
-            let after = at + load.len();
+            let after = at + leaf.len();
             let near = code.get(after..after + 16)?;
             near.windows(2).position(|bytes| bytes == [0x0f, 0xa2]).map(|offset| after + offset)
         })
-        .collect()
+        .collect();
+    sites.dedup();
+    sites
 }
 
-/// Starts the guest, answers the leaf at the first of the instructions that runs, and lets go.
+/// Starts the guest, answers the leaf wherever it is asked for, and lets go when that has not happened for
+/// a while: the consumer has its own tables by then, or has come to its end.
 ///
 /// # Errors
-/// What the socket or the protocol gives; when the instruction is reached with another leaf.
-pub fn answer_sev(socket: &Path, at: &[u64], qmp: &mut Qmp) -> Result<(), Failure> {
+/// What the socket or the protocol gives; when the leaf is not asked for, and the machine runs on.
+pub fn answer_sev(socket: &Path, at: &[u64]) -> Result<(), Failure> {
     // What crates/preflight/src/cpu.rs answers for `amd-sev`.
     const ANSWER: Answer = [0b1111, 0x33 | 5 << 6, 509, 1];
+    /// Half a second is what a hand-over takes on a busy machine.
+    const WHILE: Duration = Duration::from_secs(6);
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(WHILE))?;
     let mut gdb = Gdb { stream: BufReader::new(stream) };
-    for address in at {
-        gdb.expect_ok(&format!("Z1,{address:x},2"))?;
-    }
-    let stop = gdb.ask("c")?;
-    if !stop.starts_with('T') {
-        return Err(format!("the debugger stopped with {stop}").into());
-    }
-    let registers = gdb.ask("g")?;
-    // 16 general-purpose registers of 8 bytes, then RIP (QEMU, gdb-xml/i386-64bit.xml).
-    let word = |index: usize| -> Option<u64> {
-        let text = registers.get(index * 16..index * 16 + 16)?;
-        u64::from_str_radix(text, 16).ok().map(u64::swap_bytes)
-    };
-    let (Some(rax), Some(rip)) = (word(0), word(16)) else {
-        return Err(format!("registers: {registers}").into());
-    };
-    for address in at {
-        gdb.expect_ok(&format!("z1,{address:x},2"))?;
-    }
-    if at.contains(&rip) {
-        if rax as u32 != SEV_LEAF {
-            return Err(format!("at {rip:#x} CPUID is asked for {rax:#x}").into());
+    // Only one who has read the description may set single registers (QEMU, gdbstub.c, `gdb_has_xml`).
+    gdb.ask("qXfer:features:read:target.xml:0,ffb")?;
+    gdb.all(at, 'Z')?;
+    let mut answered = 0;
+    loop {
+        gdb.send("c")?;
+        if !gdb.stops()? {
+            gdb.stream.get_mut().write_all(&[3])?;
+            gdb.answer()?;
+            break;
         }
-        // RAX, RBX, RCX, RDX are 0 to 3 in the debugger's order; RIP is 16.
-        for (number, value) in ANSWER.iter().enumerate() {
-            gdb.expect_ok(&format!("P{number:x}={:016x}", u64::from(*value).swap_bytes()))?;
+        let registers = gdb.ask("g")?;
+        // 16 general-purpose registers of 8 bytes, then RIP (QEMU, gdb-xml/i386-64bit.xml).
+        let word = |index: usize| -> Option<u64> {
+            let text = registers.get(index * 16..index * 16 + 16)?;
+            u64::from_str_radix(text, 16).ok().map(u64::swap_bytes)
+        };
+        let (Some(rax), Some(rip)) = (word(0), word(16)) else {
+            return Err(format!("registers: {registers}").into());
+        };
+        if !at.contains(&rip) {
+            // The machine has been reset: it stands where that happened.
+            return Ok(());
         }
-        gdb.expect_ok(&format!("P10={:016x}", (rip + 2).swap_bytes()))?;
+        if rax as u32 == SEV_LEAF {
+            // The debugger's numbers: RAX, RBX, RCX, RDX are 0 to 3, RIP is 16.
+            for (number, value) in ANSWER.iter().enumerate() {
+                gdb.expect_ok(&format!("P{number:x}={:016x}", u64::from(*value).swap_bytes()))?;
+            }
+            gdb.expect_ok(&format!("P10={:016x}", (rip + 2).swap_bytes()))?;
+            answered += 1;
+        } else {
+            gdb.all(at, 'z')?;
+            gdb.ask("s")?;
+            gdb.all(at, 'Z')?;
+        }
     }
+    gdb.all(at, 'z')?;
+    // To detach continues the guest.
     gdb.expect_ok("D")?;
-    // To detach continues the guest, unless it has ended by now.
-    let _ = qmp.run("query-status", &serde_json::json!({}))?;
-    Ok(())
+    if answered == 0 { Err("the consumer did not ask for SEV".into()) } else { Ok(()) }
 }
 
 struct Gdb {
@@ -84,8 +96,34 @@ struct Gdb {
 
 impl Gdb {
     fn ask(&mut self, packet: &str) -> Result<String, Failure> {
+        self.send(packet)?;
+        self.answer()
+    }
+
+    fn send(&mut self, packet: &str) -> Result<(), Failure> {
         let sum = packet.bytes().fold(0_u8, u8::wrapping_add);
-        self.stream.get_mut().write_all(format!("${packet}#{sum:02x}").as_bytes())?;
+        Ok(self.stream.get_mut().write_all(format!("${packet}#{sum:02x}").as_bytes())?)
+    }
+
+    /// Whether the guest stops before the socket's patience ends.
+    fn stops(&mut self) -> Result<bool, Failure> {
+        loop {
+            match self.stream.fill_buf() {
+                // An acknowledgement of what was sent.
+                Ok([b'+', ..]) => self.stream.consume(1),
+                Ok(_) => return self.answer().map(|_| true),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Sets (`Z`) or removes (`z`) breakpoints.
+    fn all(&mut self, at: &[u64], kind: char) -> Result<(), Failure> {
+        at.iter().try_for_each(|address| self.expect_ok(&format!("{kind}1,{address:x},1")))
+    }
+
+    fn answer(&mut self) -> Result<String, Failure> {
         let mut answer = Vec::new();
         let mut inside = false;
         loop {
@@ -125,6 +163,6 @@ mod tests {
             0x80, 0x0f, 0xa2, 0, 0, 0, 0, 0,
         ];
         assert_eq!(sites(&code), [8]);
-        assert_eq!(sites(&code[..12]), []);
+        assert!(sites(&code[..12]).is_empty());
     }
 }

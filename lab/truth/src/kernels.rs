@@ -52,6 +52,12 @@ fn numbers(path: &Path) -> Vec<u32> {
 }
 
 impl Kernel {
+    /// Whether it is Linux, by its package.
+    #[must_use]
+    pub fn is_linux(&self) -> bool {
+        self.package.starts_with("linux-")
+    }
+
     /// The image.
     ///
     /// # Errors

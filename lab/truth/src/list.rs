@@ -10,7 +10,6 @@ use crate::world::{ACPI, Base, CONFIG_TABLE, LAST_STEPS, SYSTEM_TABLE, page, ran
 const K4: u64 = 4096;
 const M1: u64 = 1 << 20;
 const M2: u64 = 2 << 20;
-const G1: u64 = 1 << 30;
 const G4: u64 = 4 << 30;
 /// The lab's kernels: each has every scenario that is possible with it.
 pub const LAB: [&str; 4] = ["5.10", "6.1", "6.12", "7.x"];
@@ -102,7 +101,6 @@ fn chosen(kernel: &str, all: &mut Vec<Scenario>) {
         s.strategy = Strategy::BottomUp;
     });
     more("no-1g-processor", &|s| (s.cpu, s.gbpages) = (Cpu::AmdNoGb, false));
-    more("1g-leaf-no-1g-processor", &|s| s.cpu = Cpu::AmdNoGb);
     more("intel", &|s| s.cpu = Cpu::Intel);
     more("hole-to-2m-border", &|s| {
         s.holes = vec![Hole::At(Anchor::Kernel, M2 - K4, K4)];
@@ -110,8 +108,8 @@ fn chosen(kernel: &str, all: &mut Vec<Scenario>) {
     more("hole-from-2m-border", &|s| {
         s.holes = vec![Hole::At(Anchor::Kernel, M2, K4)];
     });
-    more("kernel-across-1g", &|s| {
-        s.strategy = at(0x1000_0000 + 0x20_0000);
+    more("kernel-at-2m", &|s| {
+        s.strategy = at(M2);
         s.holes = vec![Hole::At(Anchor::Kernel, 0x80_0000, K4)];
     });
 }
@@ -126,7 +124,7 @@ fn entries(kernel: &str, all: &mut Vec<Scenario>) {
     };
     let (head, end, params) =
         ((Anchor::Kernel, 0), (Anchor::KernelEnd, K4), (Anchor::Params, 0));
-    let (second, far) = ((Anchor::Kernel, M2), (Anchor::Zero, 0x400_0000));
+    let (second, far) = ((Anchor::Kernel, M2), (Anchor::Zero, 0x8000_0000));
     add("nx-image-2m", false, None, (NX, 0), head, &[]);
     add("nx-image-end-2m", false, None, (NX, 0), end, &[]);
     add("nx-boot-params-2m", false, None, (NX, 0), params, &[]);
@@ -223,7 +221,7 @@ fn random(kernel: &str, seed: u64, all: &mut Vec<Scenario>) {
         let mut scenario = Scenario::new(kernel, &format!("random-{number}"));
         scenario.strategy = match dice.below(3) {
             0 => Strategy::BottomUp,
-            1 => at((2 + dice.below(90)) * M2 * 2),
+            1 => at((2 + dice.below(40)) * 2 * M2),
             _ => Strategy::TopDown,
         };
         scenario.efi = dice.below(3) == 0;
@@ -271,7 +269,7 @@ fn others(kernel: &str, all: &mut Vec<Scenario>) {
 }
 
 fn at(address: u64) -> Strategy {
-    Strategy::KernelAt(PhysAddr::new(address % (G1 / 4)).unwrap_or(PhysAddr::ZERO))
+    Strategy::KernelAt(PhysAddr::new(address).unwrap_or(PhysAddr::ZERO))
 }
 
 /// `splitmix64` (Steele, Lea, Flood 2014): numbers that are the same on every machine.

@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use identmap_lab::guest::Failure;
-use identmap_lab::{cells, work_dir};
+use identmap_lab::work_dir;
 use identmap_preflight::CpuProfile;
 
 use crate::cpu::Cpu;
@@ -30,16 +30,18 @@ const USAGE: &str = "\
 usage: identmap-truth consumers [--markdown]
        identmap-truth list [--filter WORDS] [--seed N]
        identmap-truth run [--filter WORDS] [--seed N] [--jobs N] [--patience SECONDS] [--markdown]
+                          [--trace DIRECTORY]
        identmap-truth ci [--jobs N]
 
   consumers        what every kernel at hand touches before it has its own page tables
   list, run        scenarios: QEMU boots a consumer under tables with holes; the preflight runs the same
   ci               a sample of them
-  --filter WORDS   words joined by commas, any of which must match; a word is parts of a scenario's name,
-                   such as 6.1/whole, joined by +
+  --filter WORDS   words joined by commas, any of which must match; a word is parts of a scenario's name
+                   joined by +, such as 6.1/,7.x/+sev; one that ends with / is the whole kernel's name
   --seed N         what the random scenarios are made of (1)
   --jobs N         guests at once (2)
   --patience SECONDS   bound for a consumer to come up (90)
+  --trace DIRECTORY    QEMU's log of exceptions, a file for each scenario
   --markdown       docs/consumers.md, or docs/preflight-truth.md, on standard output
 
 Kernels: lab/fetch.sh, lab/fetch-consumers.sh.
@@ -82,6 +84,7 @@ struct Options {
     jobs: usize,
     patience: Duration,
     markdown: bool,
+    trace: Option<PathBuf>,
 }
 
 impl Options {
@@ -97,6 +100,7 @@ impl Options {
             jobs: 2,
             patience: Duration::from_secs(90),
             markdown: false,
+            trace: None,
         };
         while let Some(option) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{option} needs a value"));
@@ -105,6 +109,7 @@ impl Options {
                 number.ok_or(format!("{option} needs a number from 1 to {limit}"))
             };
             match option.as_str() {
+                "--trace" => options.trace = Some(value()?.into()),
                 "--filter" => options.filter = Some(value()?),
                 "--seed" => options.seed = number(u64::MAX)?,
                 "--jobs" => options.jobs = number(64)? as usize,
@@ -121,10 +126,16 @@ impl Options {
         let names: Vec<String> = kernels.iter().map(|kernel| kernel.name.clone()).collect();
         let mut scenarios = list::all(&names, self.seed);
         if let Some(filter) = &self.filter {
-            scenarios.retain(|scenario| cells::passes(&scenario.to_string(), filter));
+            scenarios.retain(|scenario| passes(&scenario.to_string(), filter));
         }
         Ok((kernels, scenarios))
     }
+}
+
+/// Whether a scenario's name passes a filter, see [`USAGE`].
+fn passes(name: &str, filter: &str) -> bool {
+    let part = |part: &str| if part.ends_with('/') { name.starts_with(part) } else { name.contains(part) };
+    filter.split(',').any(|word| word.split('+').all(part))
 }
 
 fn list(options: &Options) -> Result<bool, Failure> {
@@ -177,7 +188,7 @@ fn compare_all(
                     let next = queue.lock().ok().and_then(|mut queue| queue.pop_front());
                     let Some(index) = next else { break };
                     let scenario = &scenarios[index];
-                    let result = compare(scenario, kernels, profiles, options.patience)
+                    let result = compare(scenario, kernels, profiles, options)
                         .map_err(|error| error.to_string());
                     let row = Row { scenario: scenario.clone(), result };
                     eprintln!("{}", report::line(&row));
@@ -197,10 +208,10 @@ fn compare(
     scenario: &Scenario,
     kernels: &[Kernel],
     profiles: &BTreeMap<String, CpuProfile>,
-    patience: Duration,
+    options: &Options,
 ) -> Result<scenario::Compared, Failure> {
     let kernel = kernels.iter().find(|kernel| kernel.name == scenario.kernel);
     let image = kernel.ok_or("no such kernel")?.read()?;
     let profile = *profiles.get(&scenario.cpu.to_string()).ok_or("no such processor")?;
-    scenario.compare(&image, profile, patience)
+    scenario.compare(&image, profile, options.patience, options.trace.as_deref())
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,8 @@ pub struct Launch<'a> {
     pub root: u64,
     /// How long a consumer may take.
     pub patience: Duration,
+    /// Where QEMU shall write every exception to.
+    pub trace: Option<PathBuf>,
 }
 
 /// How it ended, as seen from outside.
@@ -91,7 +93,7 @@ pub fn run(launch: &Launch<'_>) -> Result<(Seen, Vec<u8>), Failure> {
     if launch.sev_at.is_empty() {
         qmp.run("cont", &json!({}))?;
     } else {
-        gdb::answer_sev(&qemu.work.path("gdb"), &launch.sev_at, &mut qmp)?;
+        gdb::answer_sev(&qemu.work.path("gdb"), &launch.sev_at)?;
     }
     let started = Instant::now();
     let mut still = None;
@@ -197,6 +199,9 @@ impl Qemu {
             let socket = work.path("gdb");
             let option = format!("socket,id=gdb,server=on,wait=off,path={}", socket.display());
             command.args(["-chardev", &option, "-gdb", "chardev:gdb"]);
+        }
+        if let Some(trace) = &launch.trace {
+            command.args(["-d", "int,cpu_reset", "-D"]).arg(trace);
         }
         let errors = File::create(work.path("errors"))?;
         let child =

@@ -167,7 +167,11 @@ fn preflight(outcome: &Outcome) -> String {
     }
 }
 
-fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
+/// What a program prints.
+///
+/// # Errors
+/// When it cannot be run.
+pub fn output(program: &str, arguments: &[&str]) -> Result<String, Failure> {
     let output = Command::new(program).args(arguments).output();
     let output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -1,6 +1,7 @@
 //! A scenario: a consumer, a processor, tables; and what both sides make of it.
 
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use identmap::{Level, Levels, PageSize, PhysAddr, PhysRange};
@@ -145,11 +146,12 @@ impl Scenario {
         image: &[u8],
         profile: CpuProfile,
         patience: Duration,
+        trace: Option<&Path>,
     ) -> Result<Compared, Failure> {
         let started = Instant::now();
         let world = self.world(image, profile)?;
         let (scene, holes) = self.scene(&world)?;
-        let seen = self.qemu(&world, &scene, patience)?;
+        let seen = self.qemu(&world, &scene, patience, trace)?;
         let report = run(&scene)?;
         let difference = difference(&seen, &report.outcome);
         let noticed = self.is_noticed(&world, &scene, &seen, &report.outcome)?;
@@ -214,7 +216,13 @@ impl Scenario {
         Err(format!("{self}: the holes do not come to rest").into())
     }
 
-    fn qemu(&self, world: &World, scene: &Scene, patience: Duration) -> Result<Seen, Failure> {
+    fn qemu(
+        &self,
+        world: &World,
+        scene: &Scene,
+        patience: Duration,
+        trace: Option<&Path>,
+    ) -> Result<Seen, Failure> {
         let (blobs, rom) = world.blobs(scene);
         let load = world.placement.kernel.start().get();
         let sev_at = match self.cpu {
@@ -224,8 +232,16 @@ impl Scenario {
         if self.cpu == Cpu::AmdSev && sev_at.is_empty() {
             return Err(format!("{self}: it does not ask for SEV").into());
         }
-        let launch =
-            Launch { cpu: self.cpu.qemu(), rom, blobs, sev_at, root: scene.root.get(), patience };
+        let name = self.to_string().replace('/', "-");
+        let launch = Launch {
+            cpu: self.cpu.qemu(),
+            rom,
+            blobs,
+            sev_at,
+            root: scene.root.get(),
+            patience,
+            trace: trace.map(|directory| directory.join(name)),
+        };
         Ok(qemu::run(&launch)?.0)
     }
 
