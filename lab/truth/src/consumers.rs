@@ -105,7 +105,7 @@ impl Row {
                     Outcome::Reached { .. } => true,
                     Outcome::Unknown(_) => false,
                     Outcome::Fault(_) | Outcome::Halted { .. } => !self.kernel.is_linux(),
-                    };
+                };
                 sound && (!TIMED || report.time < BOUND)
             }),
         }
@@ -139,7 +139,8 @@ fn lines(row: &Row) -> String {
 
 /// The pages touched outside of what was loaded, neighbours of one kind together.
 fn places(report: &Report) -> Vec<String> {
-    let name = |touch: &Touch| touch.what.as_ref().map_or("?", |(_, name)| name.as_str()).to_owned();
+    let name =
+        |touch: &Touch| touch.what.as_ref().map_or("?", |(_, name)| name.as_str()).to_owned();
     let mut groups: Vec<Vec<&Touch>> = Vec::new();
     for touch in &report.touched {
         match groups.last_mut() {
@@ -218,7 +219,9 @@ fn document(rows: &[Row]) -> Result<String, Failure> {
         }
         text.push_str("|\n");
     }
-    text.push_str("\n## Images that are no kernels\n\n| image | package | answer |\n|---|---|---|\n");
+    text.push_str(
+        "\n## Images that are no kernels\n\n| image | package | answer |\n|---|---|---|\n",
+    );
     for row in rows.iter().filter(|row| !row.kernel.is_linux()) {
         let answer = match &row.reports {
             Err(error) => format!("refused: {error}"),

@@ -123,7 +123,9 @@ impl Cpu {
             }
             let (ours, theirs) = (ours(leaf)?[register] & bits, told(leaf, register) & bits);
             if ours != theirs {
-                let text = format!("{self}: leaf {leaf:#x}: {ours:#x} in the profile, {theirs:#x} in QEMU");
+                let text = format!(
+                    "{self}: leaf {leaf:#x}: {ours:#x} in the profile, {theirs:#x} in QEMU"
+                );
                 return Err(text.into());
             }
         }

@@ -1,17 +1,8 @@
 //! `identmap-truth`: the preflight against QEMU, and what real kernels touch. See `lab/README.md`.
 
-mod consumers;
-mod cpu;
-mod gdb;
-mod kernels;
-mod list;
-mod qemu;
-mod report;
-mod rom;
-mod scenario;
-mod world;
-
 use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -20,29 +11,33 @@ use std::time::{Duration, Instant};
 use identmap_lab::guest::Failure;
 use identmap_lab::work_dir;
 use identmap_preflight::CpuProfile;
-
-use crate::cpu::Cpu;
-use crate::kernels::Kernel;
-use crate::report::Row;
-use crate::scenario::Scenario;
+use identmap_truth::cpu::Cpu;
+use identmap_truth::kernels::Kernel;
+use identmap_truth::report::{Kept, Row};
+use identmap_truth::scenario::{Compared, Scenario};
+use identmap_truth::{consumers, kernels, list, report};
 
 const USAGE: &str = "\
 usage: identmap-truth consumers [--markdown]
        identmap-truth list [--filter WORDS] [--seed N]
-       identmap-truth run [--filter WORDS] [--seed N] [--jobs N] [--patience SECONDS] [--markdown]
+       identmap-truth run [--filter WORDS] [--seed N] [--jobs N] [--patience SECONDS] [--resume]
                           [--trace DIRECTORY]
+       identmap-truth report [--seed N]
        identmap-truth ci [--jobs N]
 
   consumers        what every kernel at hand touches before it has its own page tables
   list, run        scenarios: QEMU boots a consumer under tables with holes; the preflight runs the same
-  ci               a sample of them
+                   what came of them is kept in CACHE/truth/results.tsv
+  report           docs/preflight-truth.md, of what is kept, on standard output
+  ci               a sample of them; nothing is kept
   --filter WORDS   words joined by commas, any of which must match; a word is parts of a scenario's name
                    joined by +, such as 6.1/,7.x/+sev; one that ends with / is the whole kernel's name
   --seed N         what the random scenarios are made of (1)
   --jobs N         guests at once (2)
   --patience SECONDS   bound for a consumer to come up (90)
   --trace DIRECTORY    QEMU's log of exceptions, a file for each scenario
-  --markdown       docs/consumers.md, or docs/preflight-truth.md, on standard output
+  --resume         only those of which nothing is kept
+  --markdown       docs/consumers.md on standard output
 
 Kernels: lab/fetch.sh, lab/fetch-consumers.sh.
 Exit status: 0 all agree; 1 some do not, or could not be run; 2 usage.
@@ -60,7 +55,8 @@ fn main() -> ExitCode {
     };
     let result = match command.as_str() {
         "consumers" => consumers::run(&options.cache, options.markdown),
-        "list" => list(&options),
+        "list" => print_list(&options),
+        "report" => print_report(&options),
         "run" | "ci" => run(&options, command == "ci"),
         _ => {
             eprint!("{USAGE}");
@@ -84,6 +80,7 @@ struct Options {
     jobs: usize,
     patience: Duration,
     markdown: bool,
+    resume: bool,
     trace: Option<PathBuf>,
 }
 
@@ -100,6 +97,7 @@ impl Options {
             jobs: 2,
             patience: Duration::from_secs(90),
             markdown: false,
+            resume: false,
             trace: None,
         };
         while let Some(option) = arguments.next() {
@@ -114,6 +112,7 @@ impl Options {
                 "--seed" => options.seed = number(u64::MAX)?,
                 "--jobs" => options.jobs = number(64)? as usize,
                 "--patience" => options.patience = Duration::from_secs(number(3600)?),
+                "--resume" => options.resume = true,
                 "--markdown" => options.markdown = true,
                 _ => return Err(format!("no such option: {option}")),
             }
@@ -134,15 +133,40 @@ impl Options {
 
 /// Whether a scenario's name passes a filter, see [`USAGE`].
 fn passes(name: &str, filter: &str) -> bool {
-    let part = |part: &str| if part.ends_with('/') { name.starts_with(part) } else { name.contains(part) };
+    let part =
+        |part: &str| if part.ends_with('/') { name.starts_with(part) } else { name.contains(part) };
     filter.split(',').any(|word| word.split('+').all(part))
 }
 
-fn list(options: &Options) -> Result<bool, Failure> {
+fn print_list(options: &Options) -> Result<bool, Failure> {
     for scenario in options.scenarios()?.1 {
         println!("{scenario}");
     }
     Ok(true)
+}
+
+/// The document, in the order of the list.
+fn print_report(options: &Options) -> Result<bool, Failure> {
+    let (kernels, scenarios) = options.scenarios()?;
+    let kept = read_kept(&options.cache)?;
+    let rows: Vec<Kept> = scenarios
+        .iter()
+        .filter_map(|scenario| kept.iter().find(|kept| kept.name == scenario.to_string()).cloned())
+        .collect();
+    print!("{}", report::markdown(&rows, &kernels, options.seed)?);
+    Ok(true)
+}
+
+fn results(cache: &Path) -> PathBuf {
+    cache.join("truth/results.tsv")
+}
+
+fn read_kept(cache: &Path) -> Result<Vec<Kept>, Failure> {
+    let path = results(cache);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    Ok(fs::read_to_string(&path)?.lines().filter_map(Kept::parse).collect())
 }
 
 fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
@@ -155,6 +179,15 @@ fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
             return Err("a kernel of the sample is missing: run lab/fetch.sh".into());
         }
     }
+    let mut kept = Vec::new();
+    if options.resume {
+        kept = read_kept(&options.cache)?;
+        scenarios.retain(|scenario| kept.iter().all(|kept| kept.name != scenario.to_string()));
+    }
+    if scenarios.is_empty() && !kept.is_empty() {
+        println!("of all that match, something is kept");
+        return Ok(true);
+    }
     if scenarios.is_empty() {
         return Err("no scenario matches; `identmap-truth list` shows them".into());
     }
@@ -162,13 +195,17 @@ fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
     for cpu in Cpu::ALL {
         profiles.insert(cpu.to_string(), cpu.profile()?);
     }
-    let rows = compare_all(&scenarios, &kernels, &profiles, options);
-    let seconds = started.elapsed().as_secs_f64();
-    if options.markdown {
-        print!("{}", report::markdown(&rows, &kernels, options.seed, seconds)?);
+    let file = if sample {
+        None
     } else {
-        print!("{}", report::summary(&rows, seconds));
-    }
+        let path = results(&options.cache);
+        fs::create_dir_all(path.parent().ok_or("no directory")?)?;
+        let mut file = File::create(&path)?;
+        kept.iter().try_for_each(|kept| file.write_all(kept.line().as_bytes()))?;
+        Some(Mutex::new(file))
+    };
+    let rows = compare_all(&scenarios, &kernels, &profiles, options, file.as_ref())?;
+    print!("{}", report::summary(&rows, started.elapsed().as_secs_f64()));
     Ok(rows.iter().all(Row::passed))
 }
 
@@ -178,7 +215,9 @@ fn compare_all(
     kernels: &[Kernel],
     profiles: &BTreeMap<String, CpuProfile>,
     options: &Options,
-) -> Vec<Row> {
+    file: Option<&Mutex<File>>,
+) -> Result<Vec<Row>, Failure> {
+    let date = report::output("date", &["-u", "+%Y-%m-%d"])?;
     let queue: Mutex<VecDeque<usize>> = Mutex::new((0..scenarios.len()).collect());
     let rows = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -192,6 +231,10 @@ fn compare_all(
                         .map_err(|error| error.to_string());
                     let row = Row { scenario: scenario.clone(), result };
                     eprintln!("{}", report::line(&row));
+                    if let Some(Ok(mut file)) = file.map(Mutex::lock) {
+                        // The table is printed too.
+                        let _ = file.write_all(Kept::of(&row, &date).line().as_bytes());
+                    }
                     if let Ok(mut rows) = rows.lock() {
                         rows.push((index, row));
                     }
@@ -201,7 +244,7 @@ fn compare_all(
     });
     let mut rows = rows.into_inner().unwrap_or_default();
     rows.sort_by_key(|(index, _)| *index);
-    rows.into_iter().map(|(_, row)| row).collect()
+    Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
 fn compare(
@@ -209,7 +252,7 @@ fn compare(
     kernels: &[Kernel],
     profiles: &BTreeMap<String, CpuProfile>,
     options: &Options,
-) -> Result<scenario::Compared, Failure> {
+) -> Result<Compared, Failure> {
     let kernel = kernels.iter().find(|kernel| kernel.name == scenario.kernel);
     let image = kernel.ok_or("no such kernel")?.read()?;
     let profile = *profiles.get(&scenario.cpu.to_string()).ok_or("no such processor")?;

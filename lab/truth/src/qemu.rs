@@ -187,13 +187,13 @@ impl Qemu {
         for (i, blob) in launch.blobs.iter().enumerate() {
             let path = work.path(&format!("blob{i}"));
             fs::write(&path, &blob.bytes)?;
-            let option =
-                format!("loader,file={},addr={:#x},force-raw=on", path.display(), blob.at);
+            let option = format!("loader,file={},addr={:#x},force-raw=on", path.display(), blob.at);
             command.args(["-device", &option]);
         }
         command.args(["-chardev", &format!("file,id=con,path={}", work.path("serial").display())]);
         command.args(["-serial", "chardev:con"]);
-        let socket = format!("socket,id=mon,server=on,wait=off,path={}", work.path("qmp").display());
+        let socket =
+            format!("socket,id=mon,server=on,wait=off,path={}", work.path("qmp").display());
         command.args(["-chardev", &socket, "-mon", "chardev=mon,mode=control"]);
         if !launch.sev_at.is_empty() {
             let socket = work.path("gdb");
@@ -214,6 +214,6 @@ impl Qemu {
     fn errors(&self) -> String {
         let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
         let lines = errors.lines().filter(|line| !line.contains("TCG doesn't support"));
-        lines.map(|line| format!("\n  qemu: {line}")).collect()
+        lines.flat_map(|line| ["\n  qemu: ", line]).collect()
     }
 }

@@ -22,12 +22,14 @@ pub struct Row {
 
 impl Row {
     /// Both sides agree, and wrong tables would have been noticed.
+    #[must_use]
     pub fn passed(&self) -> bool {
         self.result.as_ref().is_ok_and(|c| c.difference.is_none() && c.noticed)
     }
 }
 
 /// One line.
+#[must_use]
 pub fn line(row: &Row) -> String {
     let word = if row.passed() { "passed" } else { "FAILED" };
     let name = row.scenario.to_string();
@@ -45,6 +47,7 @@ pub fn line(row: &Row) -> String {
 }
 
 /// Counts.
+#[must_use]
 pub fn summary(rows: &[Row], seconds: f64) -> String {
     let mut text = String::new();
     for row in rows {
@@ -67,45 +70,92 @@ pub fn summary(rows: &[Row], seconds: f64) -> String {
     text
 }
 
+/// A row of the document, as it is kept: fields parted by tabs.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The consumer and the scenario.
+    pub name: String,
+    date: String,
+    seconds: f64,
+    passed: bool,
+    /// Processor and tables, holes, QEMU's end, the preflight's.
+    cells: [String; 4],
+}
+
+impl Kept {
+    /// What is kept of a row.
+    #[must_use]
+    pub fn of(row: &Row, date: &str) -> Kept {
+        let scenario = &row.scenario;
+        let (seconds, cells) = match &row.result {
+            Err(error) => (0.0, [terms(scenario), String::new(), error.clone(), String::new()]),
+            Ok(c) => {
+                let ends = (seen(&c.seen), preflight(&c.report.outcome));
+                (c.seconds, [terms(scenario), holes(&c.holes), ends.0, ends.1])
+            }
+        };
+        let cells = cells.map(|cell| cell.replace(['\t', '\n', '|'], " "));
+        let (name, date) = (scenario.to_string(), date.to_owned());
+        Kept { name, date, seconds, passed: row.passed(), cells }
+    }
+
+    /// The line in the file.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Kept { name, date, seconds, passed, cells: [a, b, c, d] } = self;
+        format!("{name}\t{date}\t{seconds:.1}\t{passed}\t{a}\t{b}\t{c}\t{d}\n")
+    }
+
+    /// Reads a line; `None` if it is none.
+    #[must_use]
+    pub fn parse(line: &str) -> Option<Kept> {
+        let mut fields = line.split('\t').map(str::to_owned);
+        let mut next = || fields.next();
+        Some(Kept {
+            name: next()?,
+            date: next()?,
+            seconds: next()?.parse().ok()?,
+            passed: next()?.parse().ok()?,
+            cells: [next()?, next()?, next()?, next()?],
+        })
+    }
+}
+
 /// docs/preflight-truth.md.
 ///
 /// # Errors
-/// When the date or QEMU's version cannot be had.
-pub fn markdown(
-    rows: &[Row],
-    kernels: &[Kernel],
-    seed: u64,
-    seconds: f64,
-) -> Result<String, Failure> {
+/// When QEMU's version cannot be had.
+pub fn markdown(rows: &[Kept], kernels: &[Kernel], seed: u64) -> Result<String, Failure> {
     let mut text = include_str!("truth.md.in").to_owned();
-    let good = rows.iter().filter(|row| row.passed()).count();
+    let of = |word: &str| rows.iter().filter(|row| row.cells[2].starts_with(word)).count();
+    let good = rows.iter().filter(|row| row.passed).count();
     let version = output("qemu-system-x86_64", &["--version"])?;
-    let used: Vec<&Kernel> = kernels
-        .iter()
-        .filter(|kernel| rows.iter().any(|row| row.scenario.kernel == kernel.name))
-        .collect();
     for (name, value) in [
-        ("DATE", output("date", &["-u", "+%Y-%m-%d"])?),
+        ("DATE", rows.iter().map(|row| row.date.as_str()).max().unwrap_or_default().to_owned()),
         ("QEMU", version.lines().next().unwrap_or_default().to_owned()),
         ("COUNT", rows.len().to_string()),
         ("GOOD", good.to_string()),
         ("SEED", seed.to_string()),
-        ("SECONDS", format!("{seconds:.0}")),
+        ("UP", of("comes up").to_string()),
+        ("RESET", of("resets").to_string()),
+        ("HANG", (of("hangs") + of("halts")).to_string()),
+        ("MINUTES", format!("{:.0}", rows.iter().map(|row| row.seconds).sum::<f64>() / 60.0)),
     ] {
         text = text.replace(&format!("@{name}@"), value.trim());
     }
-    for kernel in used {
+    for kernel in kernels {
+        let prefix = format!("{}/", kernel.name);
+        let mut of_kernel =
+            rows.iter().filter_map(|row| Some((row.name.strip_prefix(&prefix)?, row))).peekable();
+        if of_kernel.peek().is_none() {
+            continue;
+        }
         let _ = writeln!(text, "\n## {}\n\n{}\n", kernel.name, kernel.package);
         text.push_str("| scenario | processor, tables | not mapped | QEMU | preflight | |\n");
         text.push_str("|---|---|---|---|---|---|\n");
-        for row in rows.iter().filter(|row| row.scenario.kernel == kernel.name) {
-            let scenario = &row.scenario;
-            let (holes, ends) = match &row.result {
-                Err(error) => (String::new(), format!("{error} | ")),
-                Ok(c) => (holes(&c.holes), format!("{} | {}", seen(&c.seen), preflight(&c.report.outcome))),
-            };
-            let word = if row.passed() { "=" } else { "**differ**" };
-            let _ = writeln!(text, "| {} | {} | {holes} | {ends} | {word} |", scenario.name, terms(scenario));
+        for (name, row) in of_kernel {
+            let word = if row.passed { "=" } else { "**differ**" };
+            let _ = writeln!(text, "| {name} | {} | {word} |", row.cells.join(" | "));
         }
     }
     Ok(text)

@@ -192,7 +192,12 @@ impl Scenario {
             Tables { base: self.base, gbpages: self.gbpages, holes: Vec::new(), edits: Vec::new() };
         for change in &self.edits {
             let at = anchor(world, change.anchor, change.offset);
-            tables.edits.push(Edit { at, level: change.level, set: change.set, clear: change.clear });
+            tables.edits.push(Edit {
+                at,
+                level: change.level,
+                set: change.set,
+                clear: change.clear,
+            });
         }
         let touched = if self.holes.iter().any(Hole::needs_touched) {
             kernel_pages(world)?
@@ -226,7 +231,9 @@ impl Scenario {
         let (blobs, rom) = world.blobs(scene);
         let load = world.placement.kernel.start().get();
         let sev_at = match self.cpu {
-            Cpu::AmdSev => gdb::sites(world.protected()?).iter().map(|at| load + *at as u64).collect(),
+            Cpu::AmdSev => {
+                gdb::sites(world.protected()?).iter().map(|at| load + *at as u64).collect()
+            }
             _ => Vec::new(),
         };
         if self.cpu == Cpu::AmdSev && sev_at.is_empty() {

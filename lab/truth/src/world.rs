@@ -133,11 +133,7 @@ impl World {
             initrd,
             terms,
             // Found below.
-            placement: Placement {
-                params: page(0),
-                kernel: page(0),
-                initrd: None,
-            },
+            placement: Placement { params: page(0), kernel: page(0), initrd: None },
             kernel_file,
         };
         world.placement = world.with_loaded(|loaded| Ok(loaded.placement()))?;
@@ -274,7 +270,10 @@ impl World {
     }
 }
 
-/// A range.
+/// A range of constants and of sums of them.
+///
+/// # Panics
+/// If it is none.
 #[must_use]
 pub fn range(start: u64, end: u64) -> PhysRange {
     PhysRange::new(start, end).expect("a range of this file's")
