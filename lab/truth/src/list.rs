@@ -72,10 +72,7 @@ fn chosen(kernel: &str, all: &mut Vec<Scenario>) {
     add("tables", &[Hole::Tables]);
     add("ram-far", &[Hole::At(Zero, 0x100_0000, 0x700_0000), Hole::At(Zero, G4 + M2, M2)]);
     add("devices-below-4g", &[Hole::At(Zero, 0x2000_0000, G4 - 0x2000_0000)]);
-    if let Some(initrd) = all.iter().find(|s| s.name == "whole").cloned() {
-        let hole = Hole::At(Anchor::Initrd, 0, K4);
-        all.push(Scenario { name: "initrd".to_owned(), holes: vec![hole], ..initrd });
-    }
+    add("initrd", &[Hole::At(Anchor::Initrd, 0, K4)]);
     let mut more = |name: &str, change: &dyn Fn(&mut Scenario)| {
         let mut scenario = Scenario::new(kernel, name);
         change(&mut scenario);
