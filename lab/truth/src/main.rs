@@ -34,9 +34,9 @@ usage: identmap-truth consumers [--markdown]
                    joined by +, such as 6.1/,7.x/+sev; one that ends with / is the whole kernel's name
   --seed N         what the random scenarios are made of (1)
   --jobs N         guests at once (2)
-  --patience SECONDS   bound for a consumer to come up (90)
+  --patience SECONDS   bound for a consumer to come up (300)
   --trace DIRECTORY    QEMU's log of exceptions, a file for each scenario
-  --resume         only those of which nothing is kept
+  --resume         only those of which nothing is kept, or that failed
   --markdown       docs/consumers.md on standard output
 
 Kernels: lab/fetch.sh, lab/fetch-consumers.sh.
@@ -95,7 +95,7 @@ impl Options {
             filter: None,
             seed: 1,
             jobs: 2,
-            patience: Duration::from_secs(90),
+            patience: Duration::from_mins(5),
             markdown: false,
             resume: false,
             trace: None,
@@ -182,6 +182,7 @@ fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
     let mut kept = Vec::new();
     if options.resume {
         kept = read_kept(&options.cache)?;
+        kept.retain(|kept| kept.passed);
         scenarios.retain(|scenario| kept.iter().all(|kept| kept.name != scenario.to_string()));
     }
     if scenarios.is_empty() && !kept.is_empty() {

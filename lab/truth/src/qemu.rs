@@ -19,6 +19,10 @@ pub const LOW_MIB: u64 = 512;
 /// See [`LOW_MIB`].
 pub const HIGH_MIB: u64 = 512;
 
+/// A hand-over takes a tenth of a second, seconds on a machine with much other work: who is still under the
+/// producer's root after this stays there.
+const STUCK: Duration = Duration::from_secs(25);
+
 /// Bytes for the guest's memory.
 #[derive(Clone, Debug)]
 pub struct Blob {
@@ -115,8 +119,7 @@ pub fn run(launch: &Launch<'_>) -> Result<(Seen, Vec<u8>), Failure> {
         }
         still = Some(state);
         let elapsed = started.elapsed();
-        // The hand-over takes a tenth of a second: under the producer's root nothing moves any more.
-        let stuck = elapsed > launch.patience / 4 && state.cr3 & !0xfff == launch.root;
+        let stuck = elapsed > STUCK.min(launch.patience) && state.cr3 & !0xfff == launch.root;
         if stuck || elapsed > launch.patience {
             return Ok((Seen::Hang(state), serial));
         }

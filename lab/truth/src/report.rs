@@ -77,7 +77,8 @@ pub struct Kept {
     pub name: String,
     date: String,
     seconds: f64,
-    passed: bool,
+    /// Both sides agree.
+    pub passed: bool,
     /// Processor and tables, holes, QEMU's end, the preflight's.
     cells: [String; 4],
 }
