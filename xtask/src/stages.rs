@@ -68,6 +68,12 @@ pub(crate) const STAGES: &[Stage] = &[
         quick: false,
         run: preflight,
     },
+    Stage {
+        name: "truth",
+        about: "the preflight against QEMU: consumers under tables with holes",
+        quick: false,
+        run: truth,
+    },
 ];
 
 fn setup() -> Result<(), String> {
@@ -185,6 +191,14 @@ fn preflight() -> Result<(), String> {
         run(command.arg(example).arg("--").arg(tools::cache().join("kernels")))?;
     }
     Ok(())
+}
+
+fn truth() -> Result<(), String> {
+    run(script("lab/fetch.sh").args(["5.10", "6.1", "6.12", "7.x"]))?;
+    run(script("lab/fetch-consumers.sh").arg("trixie-generic"))?;
+    let truth = ["run", "--locked", "--release", "--package", "identmap-truth", "--"];
+    run(cargo(truth).arg("consumers"))?;
+    run(cargo(truth).arg("ci"))
 }
 
 fn script(path: &str) -> Command {
