@@ -1,4 +1,4 @@
-//! One model of what was found, printed as text and as JSON.
+//! One model of what was found, printed as text, as JSON, as HTML and as pictures.
 //!
 //! Every report is a value with a public constructor, `text()` and `serde::Serialize`;
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
@@ -8,9 +8,12 @@ mod check;
 mod diff;
 mod explain;
 mod hex;
+mod html;
 mod leaf_count;
 mod map;
 mod matrix;
+mod picture;
+mod svg;
 mod tables;
 mod text;
 mod wrap;
@@ -20,7 +23,9 @@ pub use check::CheckReport;
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
+pub use html::{HandOverEnd, HtmlReport};
 pub use map::MapReport;
 pub use matrix::MatrixReport;
+pub use picture::{Glyphs, Picture, Width};
 pub use tables::{TablesReport, TablesSource};
 pub use text::{Columns, Style, Tone, human_size};

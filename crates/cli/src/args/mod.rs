@@ -5,6 +5,7 @@ mod facts;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
+mod report;
 mod tables;
 mod values;
 
@@ -18,6 +19,7 @@ pub(crate) use facts::Facts;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::Preflight;
+pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
 use values::address;
 
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
+    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
+    Report(Report),
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),

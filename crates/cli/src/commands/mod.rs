@@ -9,4 +9,5 @@ pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+pub(crate) mod report;
 pub(crate) mod tables;
