@@ -65,7 +65,7 @@ fn one(out: &mut Markup, group: &[(usize, &Finding)], zooms: &Zooms) {
             out.open("li", &[]);
             let text = format!("{:#018x}-{:#018x}", range.start().get(), range.last().get());
             out.leaf("code", &[], &text);
-            out.text(&format!("  {}", human_size(range.len())));
+            out.text(&format!("\u{a0} {}", human_size(range.len())));
             out.close();
         }
         if ranges.len() > MOST_RANGES {
@@ -97,6 +97,7 @@ fn one(out: &mut Markup, group: &[(usize, &Finding)], zooms: &Zooms) {
             out.text(" ");
         }
         if let Some(link) = &first.link {
+            out.text("Source: ");
             source(out, link);
         }
         out.close();

@@ -1,6 +1,7 @@
 //! The hand-over as a time line: who runs, under which map, and what it reads there.
 
 use identmap_audit::{Audit, Fate, NeedFate, Scene};
+use identmap_linux::Place;
 use identmap_linux::needs::SEGMENTS;
 
 use super::table::{self, Cell, Head, plain};
@@ -12,8 +13,8 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
     stage(
         out,
         "quiet",
-        "Producer: relocate_kernel()",
-        "Loads CR3 with the identity map: from here on an address that is not in it means a page fault, \
+        "Producer: the new CR3",
+        "relocate_kernel() loads the identity map: from here on an address that is not in it means a page fault, \
          and without a handler a triple fault, which resets the machine.",
         &[],
     );
@@ -21,8 +22,8 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
     stage(
         out,
         image.worst,
-        "Producer: relocate_kernel()",
-        "Copies the segments of the image to their places, then jumps to purgatory.",
+        "Producer: copying",
+        "relocate_kernel() copies the segments of the image to their places, then jumps to purgatory.",
         &image.lines,
     );
     stage(
@@ -130,39 +131,67 @@ fn stage(
 
 /// Every need, and how it fares under each map.
 fn needs(out: &mut Markup, audit: &Audit) {
-    let mut rows: Vec<Vec<Cell>> = Vec::new();
-    for scene in &audit.scenes {
-        for fate in &scene.needs {
-            let (class, word) = word(fate);
-            let place = match &fate.need.place {
-                identmap_linux::Place::Known(range) => table::range(*range),
-                identmap_linux::Place::Within { ranges, .. } => {
-                    plain(format!("somewhere in {} ranges", ranges.len()))
-                }
-                identmap_linux::Place::Unknown => plain("not known"),
-            };
-            rows.push(vec![
-                plain(fate.need.what.clone()),
-                place,
-                plain(ways(fate)),
-                (word.to_owned(), Some(class)),
-                plain(scene.labels.join("; or ")),
-                plain(fate.need.rule.when),
-            ]);
+    let Some(first) = audit.scenes.first() else { return };
+    let rows: Vec<Vec<Cell>> = first
+        .needs
+        .iter()
+        .map(|fate| {
+            let mut row = vec![plain(fate.need.what.clone()), place(&fate.need.place)];
+            row.extend(audit.scenes.iter().map(|scene| {
+                // The needs do not depend on the map.
+                let same = scene.needs.iter().find(|other| other.need == fate.need);
+                let (class, word) = same.map_or(("doubt", "?"), word);
+                (word.to_owned(), Some(class))
+            }));
+            row
+        })
+        .collect();
+    let names: Vec<String> = match audit.scenes.len() {
+        1 => vec!["Outcome".to_owned()],
+        count => (0..count).map(map_name).collect(),
+    };
+    let mut heads = vec![Head::Text("Need"), Head::Address("Where")];
+    heads.extend(names.iter().map(|name| Head::Text(name)));
+    table::write(out, "What is read in the window", &heads, &rows);
+    if audit.scenes.len() > 1 {
+        for (index, scene) in audit.scenes.iter().enumerate() {
+            let text = format!("{}: {}", map_name(index), scene.labels.join("; or "));
+            out.leaf("p", &[("class", "note")], &text);
         }
     }
-    if rows.is_empty() {
-        return;
+    let rows: Vec<Vec<Cell>> = first
+        .needs
+        .iter()
+        .map(|fate| {
+            let need = &fate.need;
+            vec![plain(need.what.clone()), plain(ways(fate)), plain(need.rule.when)]
+        })
+        .collect();
+    out.open("details", &[]);
+    out.leaf("summary", &[], "When each is read, and by which code");
+    let heads = [Head::Text("Need"), Head::Text("Read if"), Head::Text("By which code")];
+    table::write(out, "When and by whom", &heads, &rows);
+    out.close();
+}
+
+/// As the pictures call it.
+fn map_name(index: usize) -> String {
+    let letter = u32::try_from(index).ok().and_then(|i| char::from_u32('A' as u32 + i.min(25)));
+    format!("Map {}", letter.unwrap_or('Z'))
+}
+
+fn place(place: &Place) -> Cell {
+    match place {
+        Place::Known(range) => table::range(*range),
+        Place::Within { ranges, .. } => match ranges[..] {
+            [range] => {
+                let (cell, tone) = table::range(range);
+                (format!("in {cell}"), tone)
+            }
+            _ => plain(format!("in {} ranges", ranges.len())),
+        },
+        Place::Unknown => plain("not known"),
     }
-    let heads = [
-        Head::Text("Need"),
-        Head::Address("Where"),
-        Head::Text("Read if"),
-        Head::Text("Outcome"),
-        Head::Text("Map"),
-        Head::Text("By which code"),
-    ];
-    table::write(out, "What is read in the window", &heads, &rows);
 }
 
 fn ways(fate: &NeedFate) -> String {

@@ -16,6 +16,8 @@ use identmap_linux::{Consumer, Producer};
 use identmap_machine::Machine;
 
 pub(crate) use markup::Markup;
+#[cfg(test)]
+pub(crate) use pictures::scale;
 
 use crate::check;
 use crate::picture::Picture;

@@ -2,6 +2,7 @@
 
 use identmap::PhysRange;
 use identmap_audit::Audit;
+use identmap_machine::ranges;
 
 use super::table::{self, Cell, Head, plain};
 use super::{Markup, section};
@@ -163,7 +164,7 @@ fn beside(out: &mut Markup, shown: &Picture, fine: bool) {
                     table::range(band.range),
                     plain(human_size(band.range.len())),
                     (label.to_owned(), tone(band.look)),
-                    plain(group.title.clone()),
+                    plain(group.letter.map_or_else(String::new, String::from)),
                 ]);
             }
         }
@@ -191,41 +192,41 @@ fn beside(out: &mut Markup, shown: &Picture, fine: bool) {
     out.close();
 }
 
-/// Bytes of each kind in each lane.
+/// Bytes of each kind in each lane: of the machine, and of each map beside the others.
 fn sums(out: &mut Markup, shown: &Picture) {
-    let mut rows: Vec<Vec<Cell>> = Vec::new();
-    for group in shown.groups() {
-        for lane in &group.lanes {
-            for look in Look::ALL {
-                let bands = lane.bands.iter().filter(|band| band.look == look);
-                let (mut count, mut ranges) = (0, Vec::new());
-                for band in bands {
-                    count += 1;
-                    ranges.push(band.range);
-                }
-                if count == 0 {
-                    continue;
-                }
-                let ranges = identmap_machine::ranges::normalise(ranges);
-                let bytes = identmap_machine::ranges::total(&ranges);
-                rows.push(vec![
-                    plain(lane.name),
-                    (look.name().to_owned(), tone(look)),
-                    plain(ranges.len().to_string()),
-                    plain(human_size(bytes)),
-                    plain(group.title.clone()),
-                ]);
+    let names = shown.groups().iter().map(|group| match group.letter {
+        Some(letter) => format!("Map {letter}"),
+        None if group.title.is_empty() => "Machine".to_owned(),
+        None => group.title.clone(),
+    });
+    let names: Vec<String> = names.collect();
+    let mut kinds: Vec<(&'static str, Look)> = Vec::new();
+    for lane in shown.groups().iter().flat_map(|group| &group.lanes) {
+        for look in Look::ALL {
+            let any = lane.bands.iter().any(|band| band.look == look);
+            if any && !kinds.contains(&(lane.name, look)) {
+                kinds.push((lane.name, look));
             }
         }
     }
-    let heads = [
-        Head::Text("Lane"),
-        Head::Text("What"),
-        Head::Number("Ranges"),
-        Head::Number("Size"),
-        Head::Text("Map"),
-    ];
-    table::write(out, "Sums", &heads, &rows);
+    let mut rows: Vec<Vec<Cell>> = Vec::new();
+    for (name, look) in kinds {
+        let mut row = vec![plain(name), (look.name().to_owned(), tone(look))];
+        for group in shown.groups() {
+            let lanes = group.lanes.iter().filter(|lane| lane.name == name);
+            let bands = lanes.flat_map(|lane| &lane.bands).filter(|band| band.look == look);
+            let ranges = ranges::normalise(bands.map(|band| band.range).collect());
+            row.push(match ranges.len() {
+                0 => plain(""),
+                1 => plain(human_size(ranges::total(&ranges))),
+                count => plain(format!("{} in {count}", human_size(ranges::total(&ranges)))),
+            });
+        }
+        rows.push(row);
+    }
+    let mut heads = vec![Head::Text("Lane"), Head::Text("What")];
+    heads.extend(names.iter().map(|name| Head::Number(name)));
+    table::write(out, "Sums, and in how many ranges", &heads, &rows);
 }
 
 fn tone(look: Look) -> Option<&'static str> {

@@ -15,7 +15,7 @@ pub(super) fn sheet() -> String {
 
 const SCREEN: &str = "\
 *{box-sizing:border-box}
-html{-webkit-text-size-adjust:100%;scroll-behavior:smooth}
+html{-webkit-text-size-adjust:100%}
 body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,'Segoe UI',Roboto,'Liberation Sans',Arial,'DejaVu Sans',sans-serif}
 main{max-width:1180px;margin:0 auto;padding:24px 20px 48px}
 h1{font-size:1.7rem;line-height:1.2;margin:0 0 16px;overflow-wrap:anywhere}
@@ -46,7 +46,7 @@ nav{display:flex;flex-wrap:wrap;gap:4px 18px}
 .findings .conf,.findings .under,.findings .links{color:var(--soft)}
 .findings p{max-width:90ch}
 .findings p:last-child{margin-bottom:0}
-ul.ranges{list-style:none;margin:4px 0 8px;padding:0;white-space:pre-wrap}
+ul.ranges{list-style:none;margin:4px 0 8px;padding:0}
 details{margin:8px 0}
 summary{cursor:pointer;color:var(--soft);padding:4px 0}
 summary:focus-visible,a:focus-visible,.scroll:focus-visible{outline:2px solid var(--edge);outline-offset:2px}
@@ -63,6 +63,7 @@ rect.b{stroke:var(--edge);stroke-width:.6}
 rect.h{pointer-events:none}
 line.tick{stroke:var(--edge)}
 line.leader{stroke:var(--ink);stroke-width:1}
+line.guide{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 2}
 text{fill:var(--ink)}
 text.n,text.k{fill:var(--soft)}
 text.t{fill:var(--ink);font-weight:400;font-style:normal}
@@ -75,7 +76,8 @@ th,td{text-align:left;vertical-align:top;padding:4px 16px 4px 0;border-bottom:1p
 th{font-weight:600;white-space:nowrap;font-family:inherit;font-size:inherit}
 th.r,td.r{text-align:right;white-space:nowrap}
 td.a{white-space:nowrap;font-size:.8125rem}
-td.x{max-width:44ch;overflow-wrap:anywhere}
+th.a{font-family:inherit;font-size:inherit}
+td.x{max-width:44ch;overflow-wrap:break-word}
 p.note{font-size:.875rem;color:var(--soft)}
 ol.line{list-style:none;margin:0 0 20px 8px;padding:0;border-left:3px solid var(--rule)}
 ol.line>li{position:relative;padding:0 0 16px 24px;color:var(--ink)}

@@ -101,6 +101,16 @@ impl Look {
         }
     }
 
+    /// The size of the leaves it stands for.
+    pub(crate) fn leaf(self) -> Option<PageSize> {
+        match self {
+            Look::Leaf4K => Some(PageSize::Size4K),
+            Look::Leaf2M => Some(PageSize::Size2M),
+            Look::Leaf1G => Some(PageSize::Size1G),
+            _ => None,
+        }
+    }
+
     /// In the legend.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -208,6 +218,11 @@ impl Look {
             | Look::Caution
             | Look::Unwise => Tone::Faint,
         }
+    }
+
+    /// Whether a picture is not stretched for its sake.
+    pub(crate) fn is_background(self) -> bool {
+        matches!(self, Look::Caution | Look::Unwise)
     }
 
     /// Whether it must be seen however small it is.

@@ -27,6 +27,8 @@ pub struct Picture {
 pub(crate) struct Group {
     /// What they show; empty for the machine itself.
     pub(crate) title: String,
+    /// `A` for the first map.
+    pub(crate) letter: Option<char>,
     pub(crate) lanes: Vec<Lane>,
 }
 
@@ -49,15 +51,42 @@ pub(crate) struct Band {
     pub(crate) label: String,
 }
 
+impl Band {
+    /// What is said of a part of it.
+    fn label_of(&self, part: PhysRange) -> String {
+        match self.look.leaf() {
+            Some(size) => format!("{} × {}", part.len().div_ceil(size.bytes()), size.name()),
+            None => self.label.clone(),
+        }
+    }
+}
+
+impl Group {
+    /// Letter and title, as they stand above the lanes.
+    pub(crate) fn heading(&self) -> String {
+        match self.letter {
+            Some(letter) => format!("{letter}: {}", self.title),
+            None => self.title.clone(),
+        }
+    }
+}
+
 impl Picture {
+    #[cfg(test)]
+    pub(crate) fn of_groups(groups: Vec<Group>) -> Picture {
+        Picture { groups }
+    }
+
     pub(crate) fn groups(&self) -> &[Group] {
         &self.groups
     }
 
-    /// Every byte that some band speaks of: sorted, disjoint.
+    /// Every byte that some band speaks of, but for what is only better not mapped, which may be most of
+    /// the address space: sorted, disjoint.
     pub(crate) fn occupied(&self) -> Vec<PhysRange> {
         let lanes = self.groups.iter().flat_map(|group| &group.lanes);
-        ranges::normalise(lanes.flat_map(|lane| &lane.bands).map(|band| band.range).collect())
+        let bands = lanes.flat_map(|lane| &lane.bands).filter(|band| !band.look.is_background());
+        ranges::normalise(bands.map(|band| band.range).collect())
     }
 
     /// From the first byte that is spoken of to the last, from 0 on where that is near.
@@ -79,12 +108,13 @@ impl Picture {
                 .iter()
                 .filter_map(|band| {
                     let range = band.range.intersection(window)?;
-                    Some(Band { range, ..band.clone() })
+                    Some(Band { label: band.label_of(range), range, look: band.look })
                 })
                 .collect(),
         };
         let groups = self.groups.iter().map(|group| Group {
             title: group.title.clone(),
+            letter: group.letter,
             lanes: group
                 .lanes
                 .iter()
@@ -95,7 +125,7 @@ impl Picture {
         Picture { groups: groups.filter(|group| !group.lanes.is_empty()).collect() }
     }
 
-    /// The looks that occur, each once, in the order of the lanes.
+    /// The looks that occur, each once, the least important first.
     pub(crate) fn looks(&self) -> Vec<Look> {
         let mut looks = Vec::new();
         for band in self.groups.iter().flat_map(|g| &g.lanes).flat_map(|lane| &lane.bands) {
@@ -103,6 +133,7 @@ impl Picture {
                 looks.push(band.look);
             }
         }
+        looks.sort_unstable();
         looks
     }
 }

@@ -34,7 +34,7 @@ impl Picture {
             groups: groups
                 .into_iter()
                 .filter(|(_, lanes)| !lanes.is_empty())
-                .map(|(title, lanes)| Group { title, lanes })
+                .map(|(title, lanes)| Group { title, letter: None, lanes })
                 .collect(),
         }
     }
@@ -47,9 +47,10 @@ impl Picture {
             lane("needs", audit.needs.iter().flat_map(need_bands).collect()),
             lane("hazards", audit.hazards.iter().map(hazard_band).collect()),
         ];
-        let mut groups = vec![Group { title: String::new(), lanes: machine }];
-        for scene in audit.scenes.iter().take(MOST_SCENES) {
-            groups.push(Group { title: scene.labels.join("; or "), lanes: scene_lanes(scene) });
+        let mut groups = vec![Group { title: String::new(), letter: None, lanes: machine }];
+        for (scene, letter) in audit.scenes.iter().take(MOST_SCENES).zip('A'..) {
+            let title = scene.labels.join("; or ");
+            groups.push(Group { title, letter: Some(letter), lanes: scene_lanes(scene) });
         }
         for group in &mut groups {
             group.lanes.retain(|lane| lane.always || !lane.bands.is_empty());

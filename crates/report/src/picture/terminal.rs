@@ -60,8 +60,9 @@ impl Picture {
         let mut out = style.paint(Tone::Strong, &title);
         out.push('\n');
         for group in shown.groups() {
-            if !group.title.is_empty() {
-                for line in crate::wrap::wrapped_to(&group.title, 0, "  ", width.0).lines() {
+            let heading = group.heading();
+            if !heading.is_empty() {
+                for line in crate::wrap::wrapped_to(&heading, 0, "  ", width.0).lines() {
                     let _ = writeln!(out, "{}", style.paint(Tone::Faint, line));
                 }
             }

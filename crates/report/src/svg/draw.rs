@@ -22,11 +22,11 @@ pub(crate) fn write(out: &mut Markup, drawing: &Drawing, class: &str, title: &st
     for rect in &drawing.grounds {
         out.empty("rect", &rect_attrs("ground", rect).as_refs());
     }
-    for rect in &drawing.cuts {
-        out.empty("rect", &rect_attrs("cut", rect).as_refs());
-    }
     for line in &drawing.leaders {
         write_line(out, "leader", line);
+    }
+    for line in &drawing.guides {
+        write_line(out, "guide", line);
     }
     for block in &drawing.blocks {
         let class = format!("b {}", block.look.class());
@@ -38,6 +38,9 @@ pub(crate) fn write(out: &mut Markup, drawing: &Drawing, class: &str, title: &st
             attrs.0.push(("fill", format!("url(#{})", pattern_id(block.look.pattern()))));
             out.empty("rect", &attrs.as_refs());
         }
+    }
+    for rect in &drawing.cuts {
+        out.empty("rect", &rect_attrs("cut", rect).as_refs());
     }
     for line in &drawing.ticks {
         write_line(out, "tick", line);

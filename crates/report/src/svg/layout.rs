@@ -93,6 +93,8 @@ pub(crate) struct Drawing {
     pub(crate) labels: Vec<Label>,
     /// From a callout to what it speaks of.
     pub(crate) leaders: Vec<Line>,
+    /// Further down, inside the lanes.
+    pub(crate) guides: Vec<Line>,
     pub(crate) ticks: Vec<Line>,
 }
 
@@ -114,24 +116,26 @@ impl Drawing {
             blocks: Vec::new(),
             labels: Vec::new(),
             leaders: Vec::new(),
+            guides: Vec::new(),
             ticks: Vec::new(),
         };
         let wanted = callout::wanted(picture, scale, left);
         let callouts = callout::place(&wanted, left, full, sheet.font, line_height);
         let mut y = callouts.height;
         let top = y;
-        let mut marks = Vec::new();
+        let (mut marks, mut lanes) = (Vec::new(), Vec::new());
         for (number, group) in picture.groups().iter().enumerate() {
             if number != 0 {
-                y += GAP;
+                y += 2 * GAP;
             }
-            for text in lines(&group.title, sheet.font, full) {
+            for text in lines(&group.heading(), sheet.font, full) {
                 let at = Rect { x: 0, y, w: width(&text, sheet.font), h: line_height };
                 drawing.labels.push(Label { text, at, role: Role::Title });
                 y += line_height;
             }
             for lane in &group.lanes {
                 drawing.lane(lane, scale, sheet, y);
+                lanes.push(y);
                 marks.extend(
                     lane.bands
                         .iter()
@@ -142,10 +146,14 @@ impl Drawing {
             }
         }
         for (label, x) in callouts.labels.into_iter().zip(callouts.targets) {
-            // To the lowest lane that has the mark.
-            let to = marks.iter().filter(|(mark, _)| mark.abs_diff(x) <= callout::NEAR);
-            let to = to.map(|(_, y)| *y).max().unwrap_or(top);
-            drawing.leaders.push(Line { x, from: label.at.y + label.at.h, to });
+            // Down to the lowest lane that has the mark, but not through the words between lanes.
+            let from = label.at.y + label.at.h;
+            drawing.leaders.push(Line { x, from, to: top });
+            let last = marks.iter().filter(|(mark, _)| mark.abs_diff(x) <= callout::NEAR);
+            let last = last.map(|(_, y)| *y).max().unwrap_or(0);
+            for &y in lanes.iter().take_while(|y| **y <= last) {
+                drawing.guides.push(Line { x, from: y, to: y + LANE });
+            }
             drawing.labels.push(label);
         }
         drawing.labels.extend(callouts.more);
