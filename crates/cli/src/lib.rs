@@ -9,6 +9,7 @@ mod image;
 mod live;
 mod loaded;
 mod output;
+mod picture;
 mod source;
 
 use std::process::ExitCode;

@@ -2,6 +2,7 @@
 
 mod capture;
 mod facts;
+mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
@@ -16,6 +17,7 @@ use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
 pub(crate) use facts::Facts;
+pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::Preflight;
@@ -123,6 +125,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,6 +156,9 @@ pub(crate) struct Map {
     /// Physical address of the first table in FILE (the root; what CR3 shall hold)
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) base: Option<PhysAddr>,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
 }
 
 #[derive(Args, Debug)]

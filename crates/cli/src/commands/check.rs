@@ -4,12 +4,12 @@ use identmap_audit::{Audit, Question, Severity, Verdict, check};
 use identmap_linux::Kind;
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
-use identmap_report::CheckReport;
+use identmap_report::{CheckReport, Picture};
 
 use crate::args::{Check, FailOn, Output};
 use crate::image::{self, Image};
 use crate::output::{Failure, Status};
-use crate::source;
+use crate::{picture, source};
 
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let (mut machine, bundle) = source::machine_and_bundle(&args.source, &args.facts)?;
@@ -21,7 +21,10 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let question = Question { machine: &machine, producer, consumer, kind, tables };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
-    output.print(&report, |style| report.text(style))?;
+    output.print(&report, |style| {
+        let picture = || Picture::of_audit(&audit);
+        report.text(style) + &picture::below(args.picture, style, &audit.findings, picture)
+    })?;
     Ok(status(&audit, args.fail_on))
 }
 

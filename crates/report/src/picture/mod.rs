@@ -40,6 +40,8 @@ pub(crate) struct Lane {
     pub(crate) bands: Vec<Band>,
     /// Shown even where it is empty: that it is says something.
     pub(crate) always: bool,
+    /// A picture is not stretched to hold it.
+    pub(crate) background: bool,
 }
 
 /// A stretch of one kind in a lane.
@@ -85,6 +87,7 @@ impl Picture {
     /// the address space: sorted, disjoint.
     pub(crate) fn occupied(&self) -> Vec<PhysRange> {
         let lanes = self.groups.iter().flat_map(|group| &group.lanes);
+        let lanes = lanes.filter(|lane| !lane.background);
         let bands = lanes.flat_map(|lane| &lane.bands).filter(|band| !band.look.is_background());
         ranges::normalise(bands.map(|band| band.range).collect())
     }
@@ -103,6 +106,7 @@ impl Picture {
         let clip = |lane: &Lane| Lane {
             name: lane.name,
             always: lane.always,
+            background: lane.background,
             bands: lane
                 .bands
                 .iter()

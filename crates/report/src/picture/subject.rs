@@ -19,7 +19,10 @@ impl Picture {
         layout: Option<&Layout>,
     ) -> Picture {
         let mut machine = vec![memory(layout)];
-        machine.push(lane("forbidden", plain(forbidden, Look::Hazard, "forbidden")));
+        machine.push(Lane {
+            background: true,
+            ..lane("forbidden", plain(forbidden, Look::Hazard, "forbidden"))
+        });
         let exposed = ranges::intersect(&coverage.mapped, forbidden);
         let mut map = map_lanes(coverage, plain(&coverage.requested, Look::Request, ""));
         map.push(Lane {
@@ -146,7 +149,7 @@ fn lane(name: &'static str, mut bands: Vec<Band>) -> Lane {
         key(a).cmp(&key(b)).then_with(|| a.label.cmp(&b.label))
     });
     bands.dedup();
-    Lane { name, bands, always: false }
+    Lane { name, bands, always: false, background: false }
 }
 
 fn outcome(bands: Vec<Band>) -> Lane {

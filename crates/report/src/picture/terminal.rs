@@ -3,9 +3,10 @@
 use std::fmt::Write;
 
 use identmap::PhysRange;
+use identmap_audit::Finding;
 
 use super::scale::Measure;
-use super::{Lane, Look, Picture, Scale, exact_size};
+use super::{Lane, Look, Picture, Scale, exact_size, zooms};
 use crate::text::{Style, Tone, human_size};
 
 /// Which characters may be used.
@@ -31,14 +32,24 @@ impl Default for Width {
 const NAMES: usize = 11;
 
 impl Picture {
-    /// All of the address space, and below 4 GiB where that is a small part of it.
+    /// All of the address space, below 4 GiB where that is a small part of it, and the frames around
+    /// the worst of `findings` that has a place. Nothing if no memory map is known.
     #[must_use]
-    pub fn terminal(&self, glyphs: Glyphs, style: Style, width: Width) -> String {
+    pub fn terminal(
+        &self,
+        findings: &[Finding],
+        glyphs: Glyphs,
+        style: Style,
+        width: Width,
+    ) -> String {
         let Some(extent) = self.extent() else { return String::new() };
         let mut out = String::new();
         let low = PhysRange::new(0, 1 << 32).ok();
         let low = low.filter(|low| extent.end().get() / 3 > low.end().get());
-        for window in [Some(extent), low].into_iter().flatten() {
+        // The second window of a finding is that of its frames.
+        let (zooms, _) = zooms(findings, extent);
+        let close = zooms.iter().map(|zoom| zoom.window).find(|window| window.len() < 1 << 30);
+        for window in [Some(extent), low, close].into_iter().flatten() {
             out.push_str(&self.window(window, glyphs, style, width));
             out.push('\n');
         }
@@ -47,8 +58,14 @@ impl Picture {
     }
 
     fn window(&self, window: PhysRange, glyphs: Glyphs, style: Style, width: Width) -> String {
-        let columns = width.0.clamp(40, 400) - NAMES - 1;
-        let shown = self.within(window);
+        let columns = width.0.clamp(60, 400) - NAMES - 1;
+        let mut shown = self.within(window);
+        if shown.groups.len() > 2 {
+            // Several maps: what they ask for is much the same, and lines are few.
+            for group in &mut shown.groups {
+                group.lanes.retain(|lane| lane.name != "requests");
+            }
+        }
         let measure = Measure { width: columns as u64 * 100, cut: 200, least: 200 };
         let scale = Scale::cut(window, &shown.occupied(), measure);
         let title = format!(
@@ -186,5 +203,57 @@ fn glyph(look: Look, glyphs: Glyphs) -> char {
     match glyphs {
         Glyphs::Unicode => block,
         Glyphs::Ascii => letter,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use identmap_audit::{ImageTables, Question, check};
+    use identmap_linux::{Consumer, Kind, Producer};
+    use identmap_machine::{parse, samples};
+
+    use super::*;
+
+    #[test]
+    fn pictures_keep_to_their_columns_and_characters() {
+        for sample in samples() {
+            let machine = parse::machine(sample.name, sample.bytes).unwrap();
+            let audit = check(&Question {
+                machine: &machine,
+                producer: Producer::of(None),
+                consumer: Consumer::default(),
+                kind: Kind::Kexec,
+                tables: ImageTables::NotRead("a test".to_owned()),
+            });
+            let picture = Picture::of_audit(&audit);
+            for glyphs in [Glyphs::Unicode, Glyphs::Ascii] {
+                for columns in [60, 80, 132] {
+                    let style = Style::default();
+                    let text = picture.terminal(&audit.findings, glyphs, style, Width(columns));
+                    assert!(text.lines().count() > 8, "{}", sample.name);
+                    for line in text.lines() {
+                        let length = line.chars().count();
+                        assert!(length <= columns, "{}, {columns}: {line:?}", sample.name);
+                    }
+                    assert!(glyphs == Glyphs::Unicode || text.is_ascii(), "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_smallest_gap_has_a_column() {
+        use super::super::{Band, Group};
+        let range = |start, end| PhysRange::new(start, end).unwrap();
+        let band = |range, look| Band { range, look, label: String::new() };
+        let lane = |name, bands| Lane { name, bands, always: true, background: false };
+        let lanes = vec![
+            lane("memory", vec![band(range(0, 1 << 42), Look::Usable)]),
+            lane("outcome", vec![band(range(0x20_0000_0000, 0x20_0000_1000), Look::Gap)]),
+        ];
+        let picture = Picture::of_groups(vec![Group { title: String::new(), letter: None, lanes }]);
+        let text = picture.terminal(&[], Glyphs::Ascii, Style::default(), Width(80));
+        let outcome = text.lines().find(|line| line.starts_with("outcome")).unwrap();
+        assert_eq!(outcome.matches('!').count(), 1, "{text}");
     }
 }

@@ -90,7 +90,7 @@ fn a_gap_of_2_mib_is_seen_on_a_machine_of_4_tib() {
     use crate::picture::{Band, Group, Lane};
     let range = |start, end| PhysRange::new(start, end).unwrap();
     let band = |range, look| Band { range, look, label: "x".to_owned() };
-    let lane = |name, bands| Lane { name, bands, always: true };
+    let lane = |name, bands| Lane { name, bands, always: true, background: false };
     let lanes = vec![
         lane("memory", vec![band(range(0, 1 << 42), Look::Usable)]),
         lane("outcome", vec![band(range(0xc7a0_0000, 0xc7c0_0000), Look::Gap)]),
