@@ -36,6 +36,7 @@ pub fn run() -> ExitCode {
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Ranges(args) => commands::ranges::run(args, &cli.output),
         Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
         #[cfg(feature = "preflight")]

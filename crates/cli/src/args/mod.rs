@@ -2,10 +2,12 @@
 
 mod capture;
 mod facts;
+mod list;
 mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
+mod ranges;
 mod report;
 mod tables;
 mod values;
@@ -17,10 +19,12 @@ use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
 pub(crate) use facts::Facts;
+pub(crate) use list::ListArgs;
 pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::Preflight;
+pub(crate) use ranges::Ranges;
 pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
 use values::address;
@@ -102,6 +106,8 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
+    /// List the machine's memory, one range a line
+    Ranges(Ranges),
     /// Write one HTML file: verdict, pictures, hand-over, tables, facts
     Report(Report),
     /// Run a kernel's first instructions under the map it would be entered with
@@ -159,6 +165,9 @@ pub(crate) struct Map {
 
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 #[derive(Args, Debug)]
@@ -182,6 +191,9 @@ pub(crate) struct Matrix {
     /// The machine: live, FILE, -, or sample:NAME
     #[arg(default_value = "live")]
     pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 
     #[command(flatten)]
     pub(crate) facts: Facts,

@@ -16,11 +16,15 @@ pub(crate) fn run(args: &Map, output: &Output) -> Result<Status, Failure> {
         write_tables(file, base, &planned)?;
     }
     let report = MapReport::new(&planned.source, &planned.coverage, &planned.forbidden);
-    output.print(&report, |style| {
-        let draw =
-            || Picture::of_map(&planned.coverage, &planned.forbidden, planned.layout.as_ref());
-        report.text(style) + &picture::below(args.picture, style, &[], draw)
-    })?;
+    if args.list.is_wanted() {
+        output.print_list(report.list(), &args.list)?;
+    } else {
+        output.print(&report, |style| {
+            let draw =
+                || Picture::of_map(&planned.coverage, &planned.forbidden, planned.layout.as_ref());
+            report.text(style) + &picture::below(args.picture, style, &[], draw)
+        })?;
+    }
     Ok(if report.exposes() { Status::Problem } else { Status::Safe })
 }
 

@@ -20,7 +20,11 @@ pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
     };
     let drawn = matrix(&machine, &candidates, Kind::Kexec);
     let report = MatrixReport::new(&machine.source, &drawn);
-    output.print(&report, |style| report.text(style))?;
+    if args.list.is_wanted() {
+        output.print_list(report.list(), &args.list)?;
+    } else {
+        output.print(&report, |style| report.text(style))?;
+    }
     // A table of what would be is no verdict; only one that says nothing at all is reported.
     let tells = [Outcome::Ok, Outcome::Luck, Outcome::Fail, Outcome::Halt];
     Ok(if tells.into_iter().any(|outcome| report.has(outcome)) {

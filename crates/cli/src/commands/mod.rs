@@ -9,5 +9,6 @@ pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+pub(crate) mod ranges;
 pub(crate) mod report;
 pub(crate) mod tables;
