@@ -155,8 +155,7 @@ fn needs(out: &mut Markup, audit: &Audit) {
     table::write(out, "What is read in the window", &heads, &rows);
     if audit.scenes.len() > 1 {
         for (index, scene) in audit.scenes.iter().enumerate() {
-            let text = format!("{}: {}", map_name(index), scene.labels.join("; or "));
-            out.leaf("p", &[("class", "note")], &text);
+            out.leaf("p", &[("class", "note")], &map_title(index, scene));
         }
     }
     let rows: Vec<Vec<Cell>> = first
@@ -172,6 +171,11 @@ fn needs(out: &mut Markup, audit: &Audit) {
     let heads = [Head::Text("Need"), Head::Text("Read if"), Head::Text("By which code")];
     table::write(out, "When and by whom", &heads, &rows);
     out.close();
+}
+
+/// Its letter in the pictures, and the producers that make it.
+pub(super) fn map_title(index: usize, scene: &Scene) -> String {
+    format!("{}: {}", map_name(index), scene.labels.join("; or "))
 }
 
 /// As the pictures call it.

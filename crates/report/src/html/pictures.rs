@@ -44,8 +44,7 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, picture: &Picture, zooms: &
     legend(out, picture);
     let title = format!("All of it, {}", human_size(extent.len()));
     figure(out, picture, extent, None, &title, "");
-    let low = PhysRange::new(0, 1 << 32).ok();
-    if let Some(low) = low.filter(|low| extent.end().get() / 3 > low.end().get()) {
+    if let Some(low) = picture.low() {
         figure(out, picture, low, None, "Below 4 GiB", "");
     }
     for (index, zoom) in zooms.zooms.iter().enumerate() {

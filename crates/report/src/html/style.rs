@@ -72,6 +72,7 @@ text.m{fill:var(--soft)}
 .scroll{overflow-x:auto;margin:0 0 12px}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);padding:0 0 4px}
+caption span{display:inline-block;position:sticky;left:0;max-width:min(90ch,calc(100vw - 48px))}
 th,td{text-align:left;vertical-align:top;padding:4px 16px 4px 0;border-bottom:1px solid var(--rule)}
 th{font-weight:600;white-space:nowrap;font-family:inherit;font-size:inherit}
 th.r,td.r{text-align:right;white-space:nowrap}
@@ -90,6 +91,7 @@ ol.line ul{margin:4px 0 0;padding-left:20px}
 ul.tree{list-style:none;margin:0 0 0 4px;padding:0 0 0 16px;border-left:1px solid var(--rule);font-size:.875rem}
 ul.tree details{margin:0}
 ul.tree summary{color:var(--ink)}
+.tables>summary{color:var(--ink);font-weight:600}
 footer{margin-top:48px;padding-top:12px;border-top:1px solid var(--rule);color:var(--soft);font-size:.875rem}
 @media screen and (max-width:700px){
 main{padding:16px 14px 32px}
@@ -99,12 +101,14 @@ figure{padding:10px 8px 4px}
 dl.facts{grid-template-columns:1fr;gap:0}
 dl.facts dd{margin:0 0 8px}
 p.verdict strong{display:block}
-td.x{min-width:16ch}
+th,td{padding-right:12px}
+th{white-space:normal}
 }
 ";
 
 const PRINT: &str = "\
 @media print{
+caption span{max-width:none}
 @page{margin:14mm}
 body{font-size:10pt}
 main{max-width:none;padding:0}

@@ -20,7 +20,9 @@ pub(super) type Cell = (String, Option<&'static str>);
 pub(super) fn write(out: &mut Markup, caption: &str, heads: &[Head<'_>], rows: &[Vec<Cell>]) {
     out.open("div", &[("class", "scroll"), ("tabindex", "0")]);
     out.open("table", &[]);
-    out.leaf("caption", &[], caption);
+    out.open("caption", &[]);
+    out.leaf("span", &[], caption);
+    out.close();
     out.open("thead", &[]);
     out.open("tr", &[]);
     for head in heads {

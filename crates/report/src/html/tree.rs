@@ -14,9 +14,16 @@ pub(super) fn write(out: &mut Markup, audit: &Audit) {
     if audit.scenes.is_empty() {
         out.leaf("p", &[], "No map can be planned.");
     }
-    for scene in &audit.scenes {
+    for (index, scene) in audit.scenes.iter().enumerate() {
         let coverage = &scene.coverage;
-        out.leaf("h3", &[], &scene.labels.join("; or "));
+        // The first shows what the others look like.
+        let open: &[_] = if index == 0 {
+            &[("class", "tables"), ("open", "open")]
+        } else {
+            &[("class", "tables")]
+        };
+        out.open("details", open);
+        out.leaf("summary", &[], &super::hand_over::map_title(index, scene));
         let text = format!(
             "{} tables, {}; {} mapped.",
             coverage.tables.total(),
@@ -26,6 +33,7 @@ pub(super) fn write(out: &mut Markup, audit: &Audit) {
         out.leaf("p", &[], &text);
         let mut tree = Tree { out, left: MOST_LINES };
         tree.table(coverage.config.levels.root(), 0, coverage);
+        out.close();
     }
     out.close();
 }

@@ -101,6 +101,15 @@ impl Picture {
         PhysRange::new(start, last.end().get()).ok()
     }
 
+    /// Everything below 4 GiB, where devices and firmware tables crowd: if that is a small part of the
+    /// whole, and enough is known of it.
+    pub(crate) fn low(&self) -> Option<PhysRange> {
+        let low = PhysRange::new(0, 1 << 32).ok()?;
+        let known = ranges::total(&ranges::intersect(&self.occupied(), &[low]));
+        let small = self.extent()?.end().get() / 3 > low.end().get();
+        (small && known >= 1 << 29).then_some(low)
+    }
+
     /// The part inside a window; lanes that are empty there are left out, unless that says something.
     pub(crate) fn within(&self, window: PhysRange) -> Picture {
         let clip = |lane: &Lane| Lane {

@@ -44,12 +44,10 @@ impl Picture {
     ) -> String {
         let Some(extent) = self.extent() else { return String::new() };
         let mut out = String::new();
-        let low = PhysRange::new(0, 1 << 32).ok();
-        let low = low.filter(|low| extent.end().get() / 3 > low.end().get());
         // The second window of a finding is that of its frames.
         let (zooms, _) = zooms(findings, extent);
         let close = zooms.iter().map(|zoom| zoom.window).find(|window| window.len() < 1 << 30);
-        for window in [Some(extent), low, close].into_iter().flatten() {
+        for window in [Some(extent), self.low(), close].into_iter().flatten() {
             out.push_str(&self.window(window, glyphs, style, width));
             out.push('\n');
         }
