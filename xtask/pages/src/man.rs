@@ -110,6 +110,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("matrix") => "The table was drawn, whatever it says.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("ranges") => "The ranges were listed.",
+        Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
         _ => "Safe: no problem was found.",
@@ -118,11 +120,11 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix" | "capture" | "tables") => "",
+        Some("matrix" | "capture" | "tables" | "ranges" | "report") => "",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture") => "",
+        Some("map" | "explain" | "capture" | "ranges" | "report") => "",
         Some("matrix") => "Nothing can be told.",
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
@@ -143,6 +145,8 @@ fn environment() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["ENVIRONMENT"]);
     item(&mut roff, &[bold("NO_COLOR")], "No colours, unless --color=always is given.");
+    let locale = "Pictures are drawn with blocks if the first of these that is set says UTF-8, else with letters.";
+    item(&mut roff, &[bold("LC_ALL, LC_CTYPE, LANG")], locale);
     roff
 }
 
@@ -217,6 +221,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "identmap map --requests-file ranges.txt --raw tables.bin --base 0x1000000",
                 "Write the tables as they must lie in memory from 16 MiB on.",
             ),
+            ("identmap map dmesg.txt -rnb -o START,SIZE,PAGE", "The leaves alone, for a script."),
         ],
     ),
     (
@@ -234,7 +239,27 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "matrix",
-        &[("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table.")],
+        &[
+            ("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table."),
+            ("identmap matrix dmesg.txt -rn -o OUTCOME | sort | uniq -c", "How many cells fail?"),
+        ],
+    ),
+    (
+        "ranges",
+        &[
+            ("identmap ranges dmesg.txt", "The memory that every verdict rests on."),
+            ("identmap ranges -P -b", "This machine's, for a shell."),
+        ],
+    ),
+    (
+        "report",
+        &[
+            ("identmap report -o report.html", "This machine. As root, or much is not known."),
+            (
+                "identmap report bundle.json --consumer 6.1.76 -o report.html",
+                "Another machine, from its bundle, and one kernel as the next.",
+            ),
+        ],
     ),
     (
         "diff",
