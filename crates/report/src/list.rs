@@ -117,7 +117,7 @@ impl List {
         for row in &self.rows {
             let cells = self.chosen().map(|(index, _)| {
                 let cell = row.get(index).map(|cell| cell.text(style, " ")).unwrap_or_default();
-                escaped(&cell, |c| c.is_control())
+                escaped(&cell, char::is_control)
             });
             table.row(cells.collect());
         }

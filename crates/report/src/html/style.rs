@@ -55,7 +55,7 @@ ul.legend svg{vertical-align:-2px}
 figure{margin:0 0 28px;padding:14px 16px 8px;border:1px solid var(--rule);border-radius:4px}
 figcaption{margin:0 0 12px}
 figcaption code{color:var(--soft)}
-svg.wide,svg.narrow{display:block;width:100%;height:auto;font-family:system-ui,'Segoe UI',Roboto,'Liberation Sans',Arial,'DejaVu Sans',sans-serif}
+svg.wide,svg.narrow{display:block;width:100%;height:auto;font-family:'Liberation Sans',Arial,Helvetica,'DejaVu Sans',sans-serif}
 svg.narrow{display:none}
 rect.ground{fill:var(--ground)}
 rect.cut{fill:var(--page);stroke:var(--edge);stroke-width:.8;stroke-dasharray:2 2}

@@ -123,7 +123,7 @@ impl Tree<'_> {
     fn inner(&mut self, level: Level, start: u64, entry: u64, coverage: &Coverage) {
         let Some(below) = level.below() else { return };
         self.out.open("li", &[]);
-        if below > Level::Pdpt || below == Level::Pdpt {
+        if below >= Level::Pdpt {
             self.out.open("details", &[("open", "open")]);
         } else {
             self.out.open("details", &[]);

@@ -31,7 +31,7 @@ pub(super) struct Callouts {
 /// The middle of a band.
 pub(super) fn centre(band: &Band, scale: &Scale, left: u64) -> u64 {
     let (from, to) = scale.span(band.range);
-    left + (from + to.max(from + 4 * PX)) / 2
+    left + u64::midpoint(from, to.max(from + 4 * PX))
 }
 
 /// What wants a label, the worst first; each once.

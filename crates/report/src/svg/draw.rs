@@ -1,6 +1,6 @@
 //! A drawing as SVG elements.
 
-use super::layout::{Drawing, Label, Role};
+use super::layout::{Block, Drawing, Label, Role};
 use super::palette::pattern_id;
 use crate::html::Markup;
 use crate::picture::Pattern;
@@ -28,20 +28,14 @@ pub(crate) fn write(out: &mut Markup, drawing: &Drawing, class: &str, title: &st
     for line in &drawing.guides {
         write_line(out, "guide", line);
     }
-    for block in &drawing.blocks {
-        let class = format!("b {}", block.look.class());
-        out.open("rect", &rect_attrs(&class, &block.at).as_refs());
-        out.leaf("title", &[], &block.tip);
-        out.close();
-        if block.look.pattern() != Pattern::Plain {
-            let mut attrs = rect_attrs("h", &block.at);
-            attrs.0.push(("fill", format!("url(#{})", pattern_id(block.look.pattern()))));
-            out.empty("rect", &attrs.as_refs());
-        }
-    }
+    // A cut hides what spans it, but nothing that must be seen.
+    let (marks, rest): (Vec<_>, Vec<_>) =
+        drawing.blocks.iter().partition(|block| block.look.is_mark());
+    rest.into_iter().for_each(|block| write_block(out, block));
     for rect in &drawing.cuts {
         out.empty("rect", &rect_attrs("cut", rect).as_refs());
     }
+    marks.into_iter().for_each(|block| write_block(out, block));
     for line in &drawing.ticks {
         write_line(out, "tick", line);
     }
@@ -49,6 +43,18 @@ pub(crate) fn write(out: &mut Markup, drawing: &Drawing, class: &str, title: &st
         write_label(out, label, drawing.font);
     }
     out.close();
+}
+
+fn write_block(out: &mut Markup, block: &Block) {
+    let class = format!("b {}", block.look.class());
+    out.open("rect", &rect_attrs(&class, &block.at).as_refs());
+    out.leaf("title", &[], &block.tip);
+    out.close();
+    if block.look.pattern() != Pattern::Plain {
+        let mut attrs = rect_attrs("h", &block.at);
+        attrs.0.push(("fill", format!("url(#{})", pattern_id(block.look.pattern()))));
+        out.empty("rect", &attrs.as_refs());
+    }
 }
 
 fn write_label(out: &mut Markup, label: &Label, font: u64) {

@@ -178,10 +178,13 @@ impl Drawing {
         }
         let blocks = blocks(&lane.bands, scale, left, sheet.width * PX, y);
         for (index, (block, label)) in blocks.iter().enumerate() {
-            let wide = width(label, sheet.font);
-            if label.is_empty() || wide + 8 * PX > block.at.w {
+            // What it is, or at least of which kind.
+            let fits = |text: &&str| width(text, sheet.font) + 8 * PX <= block.at.w;
+            let texts = [label.as_str(), block.look.name()];
+            let Some(text) = texts.into_iter().filter(|_| !label.is_empty()).find(fits) else {
                 continue;
-            }
+            };
+            let wide = width(text, sheet.font);
             let at = Rect {
                 x: block.at.x + (block.at.w - wide) / 2,
                 y: y + (LANE - high) / 2,
@@ -192,9 +195,10 @@ impl Drawing {
                 .iter()
                 .enumerate()
                 .any(|(other, (over, _))| other != index && over.at.overlaps(&at));
+            let covered = covered || self.cuts.iter().any(|cut| cut.overlaps(&at));
             let role = Role::Inside(block.look);
             if !covered {
-                self.labels.push(Label { text: label.clone(), at, role });
+                self.labels.push(Label { text: text.to_owned(), at, role });
             }
         }
         self.blocks.extend(blocks.into_iter().map(|(block, _)| block));

@@ -77,6 +77,9 @@ fn no_label_lies_over_another_or_outside_or_under_a_line() {
                     let behind = matches!(label.role, Role::Inside(_));
                     assert!(!crossed || behind, "{name} {window}: {line:?} through {label:?}");
                 }
+                let inside = matches!(label.role, Role::Inside(_));
+                let cut = inside && drawing.cuts.iter().any(|cut| cut.overlaps(&at));
+                assert!(!cut, "{name} {window}: {label:?} in a cut");
                 labels += 1;
                 callouts += usize::from(matches!(label.role, Role::Callout(_)));
             }

@@ -1,8 +1,8 @@
 //! How wide a text is at most, without asking a browser.
 
 /// Advance widths in thousandths of the font size, U+0020 to U+007E: for each character the wider of
-/// DejaVu Sans 2.37 and Liberation Sans 2.1 (which has Arial's and Helvetica's widths), as measured in
-/// the fonts' `hmtx` tables. The usual faces for screens are narrower than the wider of these.
+/// `DejaVu Sans` and `Liberation Sans`, which has the widths of Arial and Helvetica, as measured in the
+/// fonts' `hmtx` tables (Debian 12). The style sheet names these faces for pictures, and no others.
 const WIDTHS: [u16; 95] = [
     318, 401, 460, 838, 637, 951, 780, 275, 391, 391, 500, 838, 318, 361, 318, 337, //
     637, 637, 637, 637, 637, 637, 637, 637, 637, 637, 337, 337, 838, 838, 838, 557, //
