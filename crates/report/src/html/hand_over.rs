@@ -47,13 +47,13 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
             if run.reached { "Run in an emulator" } else { "Run in an emulator: it ends here" };
         stage(out, class, head, &format!("{}.", run.sentence), &[]);
     }
-    stage(
-        out,
-        "quiet",
-        "Consumer: its own page tables",
-        "The window is closed: what is not mapped is mapped on demand by its page-fault handler.",
-        &[],
-    );
+    let lost = image.worst == "bad" || reads.worst == "bad" || run.is_some_and(|run| !run.reached);
+    let last = if lost {
+        "Not reached."
+    } else {
+        "The window is closed: what is not mapped is mapped on demand by its page-fault handler."
+    };
+    stage(out, "quiet", "Consumer: its own page tables", last, &[]);
     out.close();
     needs(out, audit);
     out.close();
