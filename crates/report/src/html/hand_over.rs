@@ -48,12 +48,12 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
         stage(out, class, head, &format!("{}.", run.sentence), &[]);
     }
     let lost = image.worst == "bad" || reads.worst == "bad" || run.is_some_and(|run| !run.reached);
-    let last = if lost {
+    let end = if lost {
         "Not reached."
     } else {
         "The window is closed: what is not mapped is mapped on demand by its page-fault handler."
     };
-    stage(out, "quiet", "Consumer: its own page tables", last, &[]);
+    stage(out, "quiet", "Consumer: its own page tables", end, &[]);
     out.close();
     needs(out, audit);
     out.close();

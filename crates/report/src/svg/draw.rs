@@ -31,11 +31,15 @@ pub(crate) fn write(out: &mut Markup, drawing: &Drawing, class: &str, title: &st
     // A cut hides what spans it, but nothing that must be seen.
     let (marks, rest): (Vec<_>, Vec<_>) =
         drawing.blocks.iter().partition(|block| block.look.is_mark());
-    rest.into_iter().for_each(|block| write_block(out, block));
+    for block in rest {
+        write_block(out, block);
+    }
     for rect in &drawing.cuts {
         out.empty("rect", &rect_attrs("cut", rect).as_refs());
     }
-    marks.into_iter().for_each(|block| write_block(out, block));
+    for block in marks {
+        write_block(out, block);
+    }
     for line in &drawing.ticks {
         write_line(out, "tick", line);
     }
