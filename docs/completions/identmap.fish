@@ -39,10 +39,8 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compa
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a kernel with page tables of our own'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -55,6 +53,9 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
 warning\t''
 info\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
+always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -90,10 +91,17 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l raw -d 'Write the tables to FILE' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l base -d 'Physical address of the first table in FILE (the root; what CR3 shall hold)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s b -l bytes -d 'Print sizes in bytes'
@@ -129,6 +137,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
@@ -140,6 +149,9 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-tabl
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
@@ -163,11 +175,15 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -l levels -d '
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: this processor\'s with --live, or 52]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l encryption-bit -d 'The bit of an entry that marks encrypted memory (C-bit) [default: what the source tells, or none]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l at -d 'Walk this virtual address too, level by level' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l live -d 'The image that is loaded now (what is done without FILE)'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s p -l panic -l crash -d 'With a loaded image: the crash kernel\'s (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
@@ -182,80 +198,54 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
-exact\t''
-exact-on-uv\t''
-guarded\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
-ram\t''
-any\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Map this range too, as if the machine had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l forbid -d 'Never map a byte of this range, and put nothing into it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l levels -d 'Paging levels [default: what the running kernel uses]' -r -f -a "4\t''
-5\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine has]' -r -f -a "on\t''
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l serial -d 'Where a failed verification is told: an I/O port, or none [default: by the command line\'s console=]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l source -d 'Plan for this machine instead: FILE, -, or sample:NAME; implies --dry-run' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output -d 'Write the report to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l reuse-cmdline -d 'Take the running kernel\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s p -l panic -d 'Load it as the crash kernel, which starts when the running one panics'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s s -l kexec-file-syscall -d 'Use `kexec_file_load`: the kernel verifies signatures, and the map is its own'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s c -l kexec-syscall -d 'Use `kexec_load`: the map is ours'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s a -l kexec-syscall-auto -d 'Use what the running kernel allows, ours first [default]'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l no-verify -d 'Do not verify the segments before the jump'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s n -l dry-run -d 'Print every segment and the map, and load nothing'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s f -l force -d 'Load what the check calls unsafe'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -l now -d 'Jump at once: nothing is stopped, synced or unmounted'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s p -l panic -d 'The crash kernel'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "load" -d 'Load a kernel with page tables of our own'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "exec" -d 'Jump into the kernel that is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "status" -d 'Say what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture load exec unload status help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l full -d 'Leave nothing out: serial numbers and names too. Not for public places'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s p -l panic -d 'Report on the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -11,6 +11,7 @@ mod live;
 mod loaded;
 mod loading;
 mod output;
+mod picture;
 mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
 mod runs;
@@ -41,6 +42,8 @@ pub fn run() -> ExitCode {
         Command::Diagnose(args) => commands::diagnose::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Ranges(args) => commands::ranges::run(args, &cli.output),
+        Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
         Command::Load(args) => commands::load::run(args, &cli.output),
         Command::Exec(args) => commands::exec::run(args),

@@ -64,6 +64,11 @@ fn diff_fields_are_documented() {
 }
 
 #[test]
+fn ranges_fields_are_documented() {
+    assert_fields_are_documented("ranges", [words("ranges sample:laptop-2024")]);
+}
+
+#[test]
 fn tables_fields_are_documented() {
     let files = kernel::Files::new("json-fields");
     let [dump, kallsyms, btf, odd] =

@@ -110,6 +110,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("matrix") => "The table was drawn, whatever it says.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("ranges") => "The ranges were listed.",
+        Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
         Some("load") => "Loaded; with --dry-run: the verdict is safe.",
         Some("exec") => {
@@ -125,11 +127,13 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
-        Some("matrix" | "capture" | "tables" | "exec" | "unload" | "status") => "",
+        Some(
+            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status",
+        ) => "",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture" | "exec" | "unload") => "",
+        Some("map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload") => "",
         Some("load") => {
             "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
         }
@@ -159,6 +163,8 @@ fn environment() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["ENVIRONMENT"]);
     item(&mut roff, &[bold("NO_COLOR")], "No colours, unless --color=always is given.");
+    let locale = "Pictures are drawn with blocks if the first of these that is set says UTF-8, else with letters.";
+    item(&mut roff, &[bold("LC_ALL, LC_CTYPE, LANG")], locale);
     roff
 }
 
@@ -236,6 +242,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "identmap map --requests-file ranges.txt --raw tables.bin --base 0x1000000",
                 "Write the tables as they must lie in memory from 16 MiB on.",
             ),
+            ("identmap map dmesg.txt -rnb -o START,SIZE,PAGE", "The leaves alone, for a script."),
         ],
     ),
     (
@@ -253,7 +260,27 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "matrix",
-        &[("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table.")],
+        &[
+            ("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table."),
+            ("identmap matrix dmesg.txt -rn -o OUTCOME | sort | uniq -c", "How many cells fail?"),
+        ],
+    ),
+    (
+        "ranges",
+        &[
+            ("identmap ranges dmesg.txt", "The memory that every verdict rests on."),
+            ("identmap ranges -P -b", "This machine's, for a shell."),
+        ],
+    ),
+    (
+        "report",
+        &[
+            ("identmap report -o report.html", "This machine. As root, or much is not known."),
+            (
+                "identmap report bundle.json --consumer 6.1.76 -o report.html",
+                "Another machine, from its bundle, and one kernel as the next.",
+            ),
+        ],
     ),
     (
         "diff",

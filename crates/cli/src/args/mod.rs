@@ -4,10 +4,14 @@ mod capture;
 mod diagnose;
 mod facts;
 mod kernel;
+mod list;
 mod load;
+mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
+mod ranges;
+mod report;
 mod tables;
 mod values;
 
@@ -20,10 +24,14 @@ pub(crate) use capture::Capture;
 pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use kernel::Entry;
+pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
+pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::{Core, Preflight};
+pub(crate) use ranges::Ranges;
+pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
 use values::address;
 
@@ -116,6 +124,10 @@ pub(crate) enum Command {
     /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
     /// which takes root; exit status 3 if that cannot be told.
     Status,
+    /// List the machine's memory, one range a line
+    Ranges(Ranges),
+    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
+    Report(Report),
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),
@@ -145,6 +157,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,6 +188,12 @@ pub(crate) struct Map {
     /// Physical address of the first table in FILE (the root; what CR3 shall hold)
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) base: Option<PhysAddr>,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 #[derive(Args, Debug)]
@@ -196,6 +217,9 @@ pub(crate) struct Matrix {
     /// The machine: live, FILE, -, or sample:NAME
     #[arg(default_value = "live")]
     pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 
     #[command(flatten)]
     pub(crate) facts: Facts,

@@ -4,13 +4,12 @@ use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check};
 use identmap_linux::Kind;
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
-use identmap_report::CheckReport;
+use identmap_report::{CheckReport, Picture};
 
 use crate::args::{Check, FailOn, Output};
 use crate::image::{self, Image};
 use crate::output::{Failure, Status};
-use crate::runs;
-use crate::source;
+use crate::{picture, runs, source};
 
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let (mut machine, bundle) = source::machine_and_bundle(&args.source, &args.facts)?;
@@ -28,7 +27,10 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
         let audit = check(&question);
         let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit)
             .with_runs(&path.display().to_string(), sight.rows, sight.assumptions);
-        output.print(&report, |style| report.text(style))?;
+        output.print(&report, |style| {
+            let picture = || Picture::of_audit(&audit);
+            report.text(style) + &picture::below(args.picture, style, &audit.findings, picture)
+        })?;
         return Ok(status(&audit, args.fail_on));
     }
     let image = of_image(args, bundle.as_ref(), &mut machine, kind);
@@ -37,7 +39,10 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
         Question { machine: &machine, producer, consumer, kind, tables, entries, seen: None };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
-    output.print(&report, |style| report.text(style))?;
+    output.print(&report, |style| {
+        let picture = || Picture::of_audit(&audit);
+        report.text(style) + &picture::below(args.picture, style, &audit.findings, picture)
+    })?;
     Ok(status(&audit, args.fail_on))
 }
 

@@ -15,6 +15,8 @@ mod planning;
 pub(crate) mod preflight;
 #[cfg(feature = "preflight")]
 mod preflight_loaded;
+pub(crate) mod ranges;
+pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod tables;
 pub(crate) mod unload;
