@@ -26,8 +26,10 @@ impl Case {
             consumer: consumer.clone(),
             kind: Kind::Kexec,
             tables: ImageTables::NotRead("a test".to_owned()),
+            entries: &[],
+            seen: None,
         });
-        let matrix = matrix(&machine, &Candidate::defaults(&machine), Kind::Kexec);
+        let matrix = matrix(&machine, &Candidate::defaults(&machine), Kind::Kexec, &[]);
         Case { machine, producer, consumer, audit, matrix }
     }
 
