@@ -242,7 +242,14 @@ impl Jump<'_> {
             (page.code & PRESENT == 0).then(|| PhysAddr::new(page.cr2.get())).flatten()
         });
         let (Some(page_fault), Some(addr)) = (page_fault, missing) else {
-            let why = format!("{fault}, {after}\n{sights}");
+            let how = page_fault.map_or_else(
+                || format!("exception {} at {rip}", fault.vector),
+                |page| {
+                    let (access, code) = (page.access, page.code);
+                    format!("{access} at {} by {rip}, error code {code:#x}", page.cr2)
+                },
+            );
+            let why = format!("{how}, {after}\n{sights}");
             let what = format!("exception {} that no entry mends", fault.vector);
             return Finding::new(FAULT, Severity::Error, Confidence::Certain, what, why)
                 .remedy(REBOOT);
