@@ -185,7 +185,7 @@ fn preflight() -> Result<(), String> {
     // The story of 2024: by the library, then by the command.
     for test in [
         &["--package", "identmap-preflight", "--test", "story"][..],
-        &["--package", "identmap-cli", "--features", "preflight", "--test", "preflight"],
+        &["--package", "identmap-cli", "--features", "preflight", "--test", "kernels"],
     ] {
         let mut command = cargo(["test", "--locked", "--release"]);
         command.args(test).env("IDENTMAP_CACHE", tools::cache());

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod disk;
+mod firmware;
 mod image;
 mod live;
 mod loaded;

@@ -420,6 +420,10 @@ pub fn not_set_up(error: &SetupError) -> Finding {
             "say where it lies: --system-table ADDR, and --config-table START-LAST; or capture on the \
              machine as root",
         ),
+        SetupError::ConfigTable => finding.remedy(
+            "say where it lies, with its last byte: --config-table START-LAST; or capture on the machine \
+             as root",
+        ),
         _ => finding,
     }
 }

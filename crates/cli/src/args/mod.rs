@@ -21,7 +21,7 @@ pub(crate) use facts::Facts;
 pub(crate) use kernel::Entry;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
-pub(crate) use preflight::Preflight;
+pub(crate) use preflight::{Core, Preflight};
 pub(crate) use tables::{Piece, Tables};
 use values::address;
 

@@ -11,7 +11,7 @@ use identmap_report::{CaptureReport, CheckReport};
 
 use crate::args::{Capture, Output};
 use crate::output::{self, Failure, Status};
-use crate::{image, live, source};
+use crate::{firmware, image, live, source};
 
 /// Whose tables a bundle keeps.
 const KINDS: [Kind; 2] = [Kind::Kexec, Kind::Kdump];
@@ -59,6 +59,7 @@ fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
         let extra = live::extra(&inputs);
         let mut bundle = Bundle { extra, ..Bundle::new(Facts::Live(Box::new(inputs))) };
         let machine = bundle.machine(source).map_err(Failure::new)?;
+        bundle.memory = firmware::live(&machine);
         bundle.tables = KINDS.map(|kind| image::packed(kind, image::live(&machine, kind))).to_vec();
         return Ok((source.to_owned(), bundle, names));
     }

@@ -10,4 +10,6 @@ pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+#[cfg(feature = "preflight")]
+mod preflight_loaded;
 pub(crate) mod tables;
