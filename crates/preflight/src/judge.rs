@@ -10,7 +10,7 @@ use identmap_audit::{
     forbidden, general, generalise, newly_reached, releases_text, requested_by, why_not_mapped,
 };
 use identmap_linux::needs::SEEN;
-use identmap_linux::{Certainty, Kind, Need, Place, Producer, Traits, history};
+use identmap_linux::{Certainty, KernelVersion, Kind, Need, Place, Producer, Traits, history};
 use identmap_machine::{Hazard, MemType};
 
 use crate::cpu::CpuFact;
@@ -320,7 +320,7 @@ impl Jump<'_> {
     /// What to do, one a line, the best first.
     fn remedies(&self, missing: PhysRange, diagnosis: Option<&Diagnosis>) -> String {
         let (machine, layout) = (self.loaded.machine(), self.loaded.layout());
-        let own = self.producer.version().and_then(|version| version.exact());
+        let own = self.producer.version().and_then(KernelVersion::exact);
         let mut ways = Vec::new();
         let conflict = diagnosis.and_then(|diagnosis| match &diagnosis.ended {
             Ended::Conflict { page, why } => Some(format!(

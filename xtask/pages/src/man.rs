@@ -119,7 +119,9 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("diagnose") => "Entries are missing, or what is missing must not be mapped, or no entry helps.",
+        Some("diagnose") => {
+            "Entries are missing, or what is missing must not be mapped, or no entry helps."
+        }
         Some("matrix" | "capture" | "tables") => "",
         _ => "A problem was found.",
     };
