@@ -55,6 +55,13 @@ fn matrix_fields_are_documented() {
 }
 
 #[test]
+fn diagnose_fields_are_documented() {
+    let known = "diagnose sample:laptop-2024 --sev on --producer 6.1.79 --consumer 6.12.30 \
+                 --system-table 0xcb661018 --config-table 0xc7a01018+360";
+    assert_fields_are_documented("diagnose", [words("diagnose sample:laptop-2024"), words(known)]);
+}
+
+#[test]
 fn diff_fields_are_documented() {
     let pairs = SAMPLES.windows(2).map(|pair| {
         vec!["diff".into(), format!("sample:{}", pair[0]), format!("sample:{}", pair[1])]

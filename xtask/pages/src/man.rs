@@ -108,6 +108,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "Nothing forbidden is mapped.",
         Some("explain") => "The address is mapped.",
         Some("matrix") => "The table was drawn, whatever it says.",
+        Some("diagnose") => "Nothing is missing.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
         Some("ranges") => "The ranges were listed.",
@@ -130,6 +131,9 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some(
             "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status",
         ) => "",
+        Some("diagnose") => {
+            "Entries are missing, or what is missing must not be mapped, or no entry helps."
+        }
         _ => "A problem was found.",
     };
     let unknown = match command {
@@ -139,6 +143,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         }
         Some("status") => "A load was killed, and which image it left cannot be told.",
         Some("matrix") => "Nothing can be told.",
+        Some("diagnose") => "It cannot be told. The output says what to supply.",
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
         }
@@ -224,6 +229,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "A boot log on standard input; the kernel to be started is 6.1.76.",
             ),
             ("identmap check --nogbpages", "What if the running kernel had been booted with it?"),
+            (
+                "identmap check --kernel /boot/vmlinuz-6.12 --initrd-size 40M",
+                "Run that kernel's first instructions under the map, and judge by what they touch.",
+            ),
+            (
+                "identmap check dmesg.txt --map 0xc7a01000+4K",
+                "What if the running kernel had this page in its map too?",
+            ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
         ],
     ),
@@ -262,7 +275,25 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "matrix",
         &[
             ("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table."),
+            (
+                "identmap matrix dmesg.txt --kernel vmlinuz-a --kernel vmlinuz-b --cpu amd-sev",
+                "The same for two kernels, each cell a run of the kernel's first instructions.",
+            ),
             ("identmap matrix dmesg.txt -rn -o OUTCOME | sort | uniq -c", "How many cells fail?"),
+        ],
+    ),
+    (
+        "diagnose",
+        &[
+            (
+                "identmap diagnose /boot/vmlinuz-6.12",
+                "Which pages would this machine's map need, for that kernel to come up?",
+            ),
+            (
+                "identmap diagnose vmlinuz dmesg.txt --producer 6.1.79 --cpu amd-sev",
+                "Of another machine, with a processor by name.",
+            ),
+            ("identmap diagnose dmesg.txt", "By rules about kernels, without one."),
         ],
     ),
     (
