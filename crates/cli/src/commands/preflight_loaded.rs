@@ -5,7 +5,9 @@ use identmap_linux::vmcore::Core;
 use identmap_linux::{Kind, Standing};
 use identmap_machine::live::Content as Bytes;
 use identmap_machine::{Layout, Machine};
-use identmap_preflight::{Content, CpuProfile, Limits, Segments, StandingTables, with_facts};
+use identmap_preflight::{
+    Content, CpuProfile, Limits, Segments, StandingTables, hashed_here, with_facts,
+};
 
 use super::preflight::{PreflightReport, Run, emulate};
 use crate::args::{Core as CoreFiles, Preflight};
@@ -34,7 +36,7 @@ pub(super) fn report(
     let Some(Loaded { image, tables, standing: Some(standing), .. }) = found else {
         return Err(Failure(format!("no {what} is loaded")));
     };
-    let (known, assumptions) = with_facts(machine, known);
+    let (known, mut assumptions) = with_facts(machine, known);
     let contents = named(&standing, image.start.get());
     let bytes = contents.iter().map(|content| content.range.len()).sum();
     let segments = Segments {
@@ -54,7 +56,8 @@ pub(super) fn report(
         pages: &standing.tables,
         stack: standing.stack,
     });
-    let scene = scene.map_err(Failure::new)?;
+    let (scene, hashed) = hashed_here(scene.map_err(Failure::new)?);
+    assumptions.extend(hashed);
     let report = emulate(&scene).map_err(Failure::new)?;
     let kernel = contents.iter().find(|content| content.name == "kernel");
     let entered = contents.iter().find(|content| content.range.contains(image.start));
