@@ -25,7 +25,7 @@ pub(super) fn report(
     let kind = args.kind();
     let wishes = Wishes { content: true, maxphyaddr: machine.cpu.maxphyaddr, ..Wishes::default() };
     let read = match &args.core {
-        CoreFiles { core: Some(_), .. } => of_core(&args.core, kind, &wishes)?,
+        CoreFiles { file: Some(_), .. } => of_core(&args.core, kind, &wishes)?,
         _ => loaded::read(kind, &wishes),
     };
     let found = read.map_err(|lost| Failure(lost.join("; ")))?;
@@ -71,7 +71,7 @@ fn of_core(
     kind: Kind,
     wishes: &Wishes,
 ) -> Result<Result<Option<Loaded>, Vec<String>>, Failure> {
-    let (Some(core), Some(kallsyms), Some(btf)) = (&files.core, &files.kallsyms, &files.btf) else {
+    let (Some(core), Some(kallsyms), Some(btf)) = (&files.file, &files.kallsyms, &files.btf) else {
         return Err(Failure::new("--core needs --kallsyms and --btf of the same kernel"));
     };
     let take = |path: &std::path::Path| match live::content_up_to(path, loaded::MAX_FILE) {
