@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             told.findings = findings.iter().map(FindingRow::new).collect();
             told.describe(&image);
             let rules = Verdict::of(&findings);
-            let (verdict, by) = load_preflight::run(&machine, &image, rules)?;
+            let (verdict, by) = load_preflight::run(&machine, kind, &image, rules, live)?;
             told.judged_by = by;
             (verdict, Some(image))
         }
@@ -186,7 +186,7 @@ fn image(
         Some((handover, map)) => (Some(handover), map),
         None => (None, Vec::new()),
     };
-    let choice = args.map.choice();
+    let choice = args.map.choice(&args.facts.map);
     // `orig_video_isVGA` of screen_info is VIDEO_TYPE_VGAC (1) in text mode (include/uapi/linux/screen_info.h).
     let vga = here.boot_params.as_deref().and_then(|bytes| bytes.get(0x0f)) == Some(&1);
     let job = Job {
@@ -240,14 +240,16 @@ fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) 
         image.segments.iter().map(|segment| Segment { range: segment.range }).collect();
     let producer = source::producer(&machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
-    let question = Question { machine: &machine, producer, consumer, kind, tables };
+    let question =
+        Question { machine: &machine, producer, consumer, kind, tables, entries: &[], seen: None };
     check_own(&question, &image.coverage)
 }
 
 fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdict, Vec<Finding>) {
     let producer = source::producer(machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
-    let audit = check(&Question { machine, producer, consumer, kind, tables });
+    let audit =
+        check(&Question { machine, producer, consumer, kind, tables, entries: &[], seen: None });
     (audit.verdict, audit.findings)
 }
 
