@@ -5,11 +5,14 @@
 mod args;
 mod commands;
 mod disk;
+mod firmware;
 mod image;
 mod live;
 mod loaded;
 mod output;
 mod picture;
+#[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
+mod runs;
 mod source;
 
 use std::process::ExitCode;
@@ -34,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::Map(args) => commands::map::run(args, &cli.output),
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
+        Command::Diagnose(args) => commands::diagnose::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         Command::Ranges(args) => commands::ranges::run(args, &cli.output),

@@ -5,6 +5,7 @@
 
 mod capture;
 mod check;
+mod diagnose;
 mod diff;
 mod explain;
 mod hex;
@@ -21,11 +22,12 @@ mod text;
 mod wrap;
 
 pub use capture::CaptureReport;
-pub use check::CheckReport;
+pub use check::{CheckReport, RunRow, TouchedRow, producer_text};
+pub use diagnose::{DiagnoseReport, Diagnosed, Missing, missing};
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
-pub use html::{HandOverEnd, HtmlReport};
+pub use html::HtmlReport;
 pub use list::{Cell, Form, List, ListColumn, UnknownColumn};
 pub use map::MapReport;
 pub use matrix::MatrixReport;

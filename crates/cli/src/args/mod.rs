@@ -1,7 +1,9 @@
 //! The command line.
 
 mod capture;
+mod diagnose;
 mod facts;
+mod kernel;
 mod list;
 mod picture;
 mod plan;
@@ -18,12 +20,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
+pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
+pub(crate) use kernel::Entry;
 pub(crate) use list::ListArgs;
 pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
-pub(crate) use preflight::Preflight;
+pub(crate) use preflight::{Core, Preflight};
 pub(crate) use ranges::Ranges;
 pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
@@ -92,6 +96,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Compare policies, nogbpages and consumers: the small OK/FAIL table
     Matrix(Matrix),
+    Diagnose(Diagnose),
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
     /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
@@ -125,8 +130,16 @@ pub(crate) struct Check {
     pub(crate) facts: Facts,
 
     /// Check the crash kernel's image (kexec -p) instead
-    #[arg(short = 'p', long = "panic")]
+    #[arg(short = 'p', long = "panic", conflicts_with = "kernel")]
     pub(crate) crash: bool,
+
+    /// Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces
+    /// the rules about kernels (feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
@@ -197,6 +210,14 @@ pub(crate) struct Matrix {
 
     #[command(flatten)]
     pub(crate) facts: Facts,
+
+    /// A column for this kernel, a bzImage, of which each cell is a run of its first instructions
+    /// (repeatable; feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 }
 
 #[derive(Args, Debug)]

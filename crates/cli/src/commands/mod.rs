@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod map;
@@ -9,6 +10,8 @@ pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+#[cfg(feature = "preflight")]
+mod preflight_loaded;
 pub(crate) mod ranges;
 pub(crate) mod report;
 pub(crate) mod tables;

@@ -222,6 +222,8 @@ mod tests {
                 consumer: Consumer::default(),
                 kind: Kind::Kexec,
                 tables: ImageTables::NotRead("a test".to_owned()),
+                entries: &[],
+                seen: None,
             });
             let picture = Picture::of_audit(&audit);
             for glyphs in [Glyphs::Unicode, Glyphs::Ascii] {

@@ -17,7 +17,15 @@ fn audit(name: &str, bytes: &[u8]) -> Option<Audit> {
     let version = KernelVersion::of(&machine).and_then(Result::ok);
     let tables = ImageTables::NotRead("a test".to_owned());
     let (producer, consumer, kind) = (Producer::of(version), Consumer::default(), Kind::Kexec);
-    Some(check(&Question { machine: &machine, producer, consumer, kind, tables }))
+    Some(check(&Question {
+        machine: &machine,
+        producer,
+        consumer,
+        kind,
+        tables,
+        entries: &[],
+        seen: None,
+    }))
 }
 
 /// Every sample and every machine of the corpus.
