@@ -80,7 +80,11 @@ fn kill(lab: &Lab, prepared: &Prepared<Known>, name: &str, after: f64) -> Result
     let told = match &said {
         said if *said == prepared.answer.old => "old",
         said if *said == prepared.answer.new => "new",
-        other => return Err(format!("status is neither that of the old nor of the new image: {other}").into()),
+        other => {
+            return Err(
+                format!("status is neither that of the old nor of the new image: {other}").into()
+            );
+        }
     };
     let release = jump(lab, &mut guest, exec_line(OURS))?;
     let cmdline = guest.must("cat /proc/cmdline", lab.patience)?;
