@@ -400,6 +400,7 @@ mod tests {
             at: None,
             page_fault,
             handler: None,
+            own_idt: false,
             repeats,
         }))
     }
