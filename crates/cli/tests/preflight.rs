@@ -71,7 +71,12 @@ fn answer(folder: &Folder, name: &str, image: &[u8], more: &[&str]) -> (i32, Val
     }
     assert!(errors.is_empty(), "{name}: {errors}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let verdict = ["safe", "unsafe", "", "unknown"][status as usize];
+    let verdict = match status {
+        SAFE => "safe",
+        UNSAFE => "unsafe",
+        UNKNOWN => "unknown",
+        other => panic!("{name}: {other} {errors}"),
+    };
     assert_eq!(report["verdict"], verdict, "{name}");
     for run in report["runs"].as_array().unwrap() {
         assert!(!run["sentence"].as_str().unwrap().is_empty(), "{name}");
