@@ -22,6 +22,9 @@ _identmap() {
             identmap,check)
                 cmd="identmap__subcmd__check"
                 ;;
+            identmap,diagnose)
+                cmd="identmap__subcmd__diagnose"
+                ;;
             identmap,diff)
                 cmd="identmap__subcmd__diff"
                 ;;
@@ -37,6 +40,12 @@ _identmap() {
             identmap,matrix)
                 cmd="identmap__subcmd__matrix"
                 ;;
+            identmap,ranges)
+                cmd="identmap__subcmd__ranges"
+                ;;
+            identmap,report)
+                cmd="identmap__subcmd__report"
+                ;;
             identmap,tables)
                 cmd="identmap__subcmd__tables"
                 ;;
@@ -45,6 +54,9 @@ _identmap() {
                 ;;
             identmap__subcmd__help,check)
                 cmd="identmap__subcmd__help__subcmd__check"
+                ;;
+            identmap__subcmd__help,diagnose)
+                cmd="identmap__subcmd__help__subcmd__diagnose"
                 ;;
             identmap__subcmd__help,diff)
                 cmd="identmap__subcmd__help__subcmd__diff"
@@ -61,6 +73,12 @@ _identmap() {
             identmap__subcmd__help,matrix)
                 cmd="identmap__subcmd__help__subcmd__matrix"
                 ;;
+            identmap__subcmd__help,ranges)
+                cmd="identmap__subcmd__help__subcmd__ranges"
+                ;;
+            identmap__subcmd__help,report)
+                cmd="identmap__subcmd__help__subcmd__report"
+                ;;
             identmap__subcmd__help,tables)
                 cmd="identmap__subcmd__help__subcmd__tables"
                 ;;
@@ -71,7 +89,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff tables capture help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diagnose diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -115,7 +133,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --panic --fail-on --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -137,6 +155,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -145,8 +167,90 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
+                    return 0
+                    ;;
+                --picture)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__diagnose)
+            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -179,7 +283,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -233,6 +337,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -253,7 +361,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diff tables capture help"
+            opts="check map explain matrix diagnose diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -281,6 +389,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -364,6 +486,34 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__help__subcmd__ranges)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__help__subcmd__tables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -379,7 +529,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__map)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --raw --base --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -433,6 +583,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -449,6 +603,18 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --picture)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -461,12 +627,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --producer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -481,6 +655,166 @@ _identmap() {
                     ;;
                 --sev)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__ranges)
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__report)
+            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --title)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --date)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --system-table)
@@ -503,7 +837,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__tables)
-            opts="-p -J -q -b -h --live --piece --crash --panic --kallsyms --btf --cr3 --base --cpu --levels --maxphyaddr --encryption-bit --at --json --quiet --bytes --color --help"
+            opts="-p -o -n -r -P -J -q -b -h --live --piece --crash --panic --kallsyms --btf --cr3 --base --cpu --levels --maxphyaddr --encryption-bit --at --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -546,6 +880,14 @@ _identmap() {
                     return 0
                     ;;
                 --at)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -3,7 +3,7 @@
 use identmap_audit::{Candidate, ImageTables, Question, Verdict, check as audit, matrix};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
 use identmap_machine::{Layout, Machine, parse};
-use identmap_report::{CheckReport, MatrixReport, Style};
+use identmap_report::{CheckReport, Glyphs, HtmlReport, MatrixReport, Picture, Style, Width};
 
 /// One for each behaviour that differs (`facts`: who carries what).
 const RELEASES: [Option<&str>; 8] = [
@@ -38,7 +38,7 @@ pub fn check(bytes: &[u8]) {
 
 fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) {
     let tables = ImageTables::NotRead("a text".to_owned());
-    let question = Question { machine, producer, consumer, kind, tables };
+    let question = Question { machine, producer, consumer, kind, tables, entries: &[], seen: None };
     let answer = audit(&question);
     assert_eq!(answer.verdict, Verdict::of(&answer.findings));
     // What users would never forgive: a false `safe`.
@@ -51,9 +51,27 @@ fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) 
     check_text(&report.line());
     serde_json::to_string(&report).expect("a report is JSON");
 
-    let table = matrix(machine, &Candidate::defaults(machine), kind);
+    let table = matrix(machine, &Candidate::defaults(machine), kind, &[]);
     let report = MatrixReport::new("input", &table);
     check_text(&report.text(Style::default()));
+    let picture = Picture::of_audit(&answer);
+    let (style, width) = (Style::default(), Width::default());
+    check_text(&picture.terminal(&answer.findings, Glyphs::Unicode, style, width));
+    let html = HtmlReport {
+        title: None,
+        machine,
+        redacted: false,
+        producer: &question.producer,
+        consumer: &question.consumer,
+        audit: &answer,
+        matrix: &table,
+        runs: &[],
+        assumptions: &[],
+        date: None,
+    };
+    let html = html.html();
+    check_text(&html);
+    assert!(!html.contains("<script") && html.ends_with("</html>"));
     serde_json::to_string(&report).expect("a report is JSON");
 }
 

@@ -295,7 +295,8 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
         let (mut pages, mut target) = (Vec::new(), None);
         for _ in 0..ENTRIES_MAX {
             let entry = self.memory.read_u64(at)?;
-            let page = PhysAddr::new(entry & !0xfff).ok_or(KernelError::Implausible("entry", entry))?;
+            let page =
+                PhysAddr::new(entry & !0xfff).ok_or(KernelError::Implausible("entry", entry))?;
             at = at.checked_add(8).ok_or(Unreadable(at))?;
             // include/linux/kexec.h: IND_DESTINATION, IND_INDIRECTION, IND_DONE, IND_SOURCE
             match entry & 0xf {
@@ -324,10 +325,12 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
         image: &LoadedImage,
     ) -> Result<Vec<u64>, KernelError> {
         let start = image.structure.start();
-        let offset = btf.offset_of("kimage", "nr_segments").ok_or(KernelError::Layout("nr_segments"))?;
+        let offset =
+            btf.offset_of("kimage", "nr_segments").ok_or(KernelError::Layout("nr_segments"))?;
         let count = self.read_in(start, offset)?.min(SEGMENTS_MAX);
         let list = btf.member("kimage", "segment").ok_or(KernelError::Layout("segment"))?;
-        let size = btf.size_of("kexec_segment").ok_or(KernelError::Layout("struct kexec_segment"))?;
+        let size =
+            btf.size_of("kexec_segment").ok_or(KernelError::Layout("struct kexec_segment"))?;
         let member = |path: &'static str| {
             btf.offset_of("kexec_segment", path).ok_or(KernelError::Layout(path))
         };

@@ -5,6 +5,7 @@ mod asm;
 mod bench;
 mod ci;
 mod stages;
+mod static_build;
 mod tools;
 
 use std::process::ExitCode;
@@ -27,6 +28,12 @@ enum Command {
     Bench(bench::Options),
     /// Check that the loop that writes leaves is made of vector stores
     Asm,
+    /// Build the command as one static file, without debug symbols, and look at its size
+    Static {
+        /// With the emulator
+        #[arg(long)]
+        preflight: bool,
+    },
     /// Write the manual pages to docs/man
     Man(Mode),
     /// Write the shell completions to docs/completions
@@ -45,6 +52,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Asm => asm::check(),
+        Command::Static { preflight } => static_build::build(preflight),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

@@ -110,11 +110,10 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
 }
 
 /// What can go wrong although everything is mapped.
-pub(crate) fn of_jump(
+pub(crate) fn of_level_change(
     machine: &Machine,
     producer: &Producer,
     consumer: &Consumer,
-    kind: Kind,
 ) -> Vec<Finding> {
     let mut found = Vec::new();
     let candidates = producer.traits().candidates();
@@ -132,6 +131,12 @@ pub(crate) fn of_jump(
                 .link(traps::LEVEL_CHANGE_SOURCE);
         found.push(finding);
     }
+    found
+}
+
+/// Whether there is room to load to.
+pub(crate) fn of_reservation(machine: &Machine, kind: Kind) -> Vec<Finding> {
+    let mut found = Vec::new();
     if kind == Kind::Kdump && machine.crash_kernels.is_empty() {
         let what = "no memory reserved for a crash kernel";
         let why = "no reservation is known of this machine; kexec -p has nowhere to load to";
@@ -163,6 +168,13 @@ pub(crate) fn of_plan_error(error: PlanError) -> Finding {
 pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         scene.needs.iter().flat_map(|need| of_need(need, scene)).collect();
+    // The run says more of what it stopped at.
+    let told = |gap: &Finding| {
+        let of_run = |f: &Finding| Some(f.range?.intersects(gap.range?));
+        gap.id == "gap" && scene.run.iter().any(|f| of_run(f) == Some(true))
+    };
+    found.retain(|finding| !told(finding));
+    found.extend(scene.run.iter().cloned());
     found.extend(scene.exposures.iter().filter(|e| e.is_grave()).flat_map(of_grave_exposure));
     found.extend(of_cautions(&scene.exposures));
     found
@@ -269,6 +281,7 @@ fn source_name(scene: &Scene, index: usize) -> &'static str {
         Some(RequestSource::EfiConfigTable) => "the EFI configuration table",
         Some(RequestSource::AcpiTables) => "ACPI tables",
         Some(RequestSource::AcpiNvs) => "ACPI NVS",
+        Some(RequestSource::Synthetic) => "a synthetic entry",
     }
 }
 

@@ -28,6 +28,7 @@ pub fn check_own(question: &Question<'_>, map: &Coverage) -> Vec<Finding> {
         needs: &needs,
         hazards: &hazards,
         kind: question.kind,
+        entries: question.entries,
     };
     if let Some(&traits) = question.producer.traits().candidates().first() {
         // Nothing is asked for by name alone: what has no known place is not in this map.

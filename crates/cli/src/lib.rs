@@ -5,12 +5,16 @@
 mod args;
 mod commands;
 mod disk;
+mod firmware;
 mod image;
 mod live;
 mod loaded;
 mod loading;
 mod output;
+mod picture;
 mod record;
+#[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
+mod runs;
 mod source;
 
 use std::process::ExitCode;
@@ -35,8 +39,11 @@ pub fn run() -> ExitCode {
         Command::Map(args) => commands::map::run(args, &cli.output),
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
+        Command::Diagnose(args) => commands::diagnose::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Ranges(args) => commands::ranges::run(args, &cli.output),
+        Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
         Command::Load(args) => commands::load::run(args, &cli.output),
         Command::Exec(args) => commands::exec::run(args),

@@ -97,13 +97,12 @@ fn descriptors(map: &Directory) -> Result<Vec<u8>, String> {
         };
         let value = u64::from_str_radix(text.trim_start_matches("0x"), 16)
             .map_err(|_| format!("{path}: not a number: {text:?}"))?;
-        match entries.iter_mut().find(|(known, _)| *known == number) {
-            Some((_, fields)) => fields[field] = Some(value),
-            None => {
-                let mut fields = [None; 5];
-                fields[field] = Some(value);
-                entries.push((number, fields));
-            }
+        if let Some((_, fields)) = entries.iter_mut().find(|(known, _)| *known == number) {
+            fields[field] = Some(value);
+        } else {
+            let mut fields = [None; 5];
+            fields[field] = Some(value);
+            entries.push((number, fields));
         }
     }
     entries.sort_by_key(|(number, _)| *number);
@@ -144,7 +143,7 @@ pub(crate) fn is_root() -> bool {
     uids.and_then(|uids| uids.split_whitespace().nth(1)) == Some("0")
 }
 
-/// Memory that Kexec HandOver keeps for the next kernel (`/sys/kernel/debug/kho/out`, Linux 6.16).
+/// Memory that `KHO` (kexec hand-over) keeps for the next kernel (`/sys/kernel/debug/kho/out`, Linux 6.16).
 pub(crate) fn kho_scratch() -> Vec<PhysRange> {
     let numbers = |name: &str| -> Vec<u64> {
         let text = line(&format!("/sys/kernel/debug/kho/out/{name}")).unwrap_or_default();
@@ -225,7 +224,7 @@ pub(crate) fn has_crc32() -> bool {
     live::cpuid().iter().any(|leaf| leaf.leaf == 1 && leaf.ecx >> 20 & 1 == 1)
 }
 
-/// Whether systemd is the init system (sd_booted(3)).
+/// Whether systemd is the init system (`sd_booted(3)`).
 pub(crate) fn systemd_runs() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }

@@ -138,6 +138,7 @@ pub(crate) fn state(kind: Kind) -> State {
 }
 
 /// Something is loaded; which of the records tells what?
+#[allow(clippy::match_same_arms, reason = "in the order in which they are asked")]
 fn decide(
     loaded: Option<Record>,
     pending: Option<Record>,

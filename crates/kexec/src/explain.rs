@@ -27,6 +27,7 @@ impl fmt::Display for Call {
 
 /// What the running kernel allows, as far as it tells.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Rules {
     /// This process is root.
     pub root: bool,
@@ -80,12 +81,12 @@ impl Rules {
 }
 
 /// Explains an errno. Codes: `kernel/kexec.c`, `kernel/kexec_core.c`, `kernel/kexec_file.c`,
-/// `arch/x86/kernel/kexec-bzimage64.c`, `security/integrity/ima/ima_main.c` (Linux 7.2); kexec_load(2).
+/// `arch/x86/kernel/kexec-bzimage64.c`, `security/integrity/ima/ima_main.c` (Linux 7.2); `kexec_load(2)`.
 #[must_use]
 pub fn explain(call: Call, errno: i32, kind: Kind, rules: Rules) -> Option<Explanation> {
     let say = |cause, next| Some(Explanation { cause, next });
     match (call, errno) {
-        (_, libc::EPERM) => permission(call, rules),
+        (_, libc::EPERM) => Some(permission(call, rules)),
         (_, libc::ENOSYS) => match call {
             Call::Load => say(
                 "the running kernel was built without CONFIG_KEXEC",
@@ -171,7 +172,7 @@ pub fn explain(call: Call, errno: i32, kind: Kind, rules: Rules) -> Option<Expla
     }
 }
 
-fn permission(call: Call, rules: Rules) -> Option<Explanation> {
+fn permission(call: Call, rules: Rules) -> Explanation {
     let (cause, next) = if !rules.root {
         ("it takes root (CAP_SYS_BOOT)", "run it with sudo; --dry-run works for everybody")
     } else if rules.disabled {
@@ -200,7 +201,7 @@ fn permission(call: Call, rules: Rules) -> Option<Explanation> {
             "run it on the host itself; see the audit log",
         )
     };
-    Some(Explanation { cause, next })
+    Explanation { cause, next }
 }
 
 #[cfg(test)]

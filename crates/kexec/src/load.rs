@@ -118,6 +118,8 @@ pub struct Image {
     pub coverage: Coverage,
     /// What was requested of it beside the segments, each with what it is.
     pub wanted: Vec<(PhysRange, String)>,
+    /// What must not be mapped: hazards that nothing requests, and what was forbidden. Sorted, disjoint.
+    pub forbidden: Vec<PhysRange>,
     /// The memory map that the kernel is told.
     pub e820: Vec<Region>,
     /// The command line, with what was added.
@@ -355,6 +357,7 @@ impl Job<'_> {
             stack: built.stack,
             coverage,
             wanted: base.wanted.clone(),
+            forbidden: base.forbidden.clone(),
             e820: placed.e820,
             cmdline: placed.cmdline,
             update_elfcorehdr,

@@ -50,6 +50,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For an entry through a purgatory that hashes `bytes` bytes in the emulator: 100 instructions a byte more
+    /// (kexec-tools' takes more than 44), and the time and memory that go with it. Mostly it need not:
+    /// [`hashed_here`](crate::hashed_here).
+    #[must_use]
+    pub fn for_purgatory(bytes: u64) -> Limits {
+        let Limits { instructions, time, memory } = Limits::default();
+        let more = bytes.saturating_mul(100);
+        Limits {
+            instructions: instructions.saturating_add(more),
+            // 20 million instructions a second; a release build does 50 million on a slow machine.
+            time: time.saturating_add(Duration::from_secs(more / 20_000_000)),
+            memory: memory.saturating_add(bytes),
+        }
+    }
+}
+
 /// Everything that decides a run.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Scene {

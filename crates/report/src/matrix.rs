@@ -6,6 +6,7 @@ use identmap_audit::{Hypothesis, Matrix, Outcome};
 use serde::Serialize;
 
 use crate::hex::HexRange;
+use crate::list::{Cell, List, ListColumn, left, right};
 use crate::map::range_text;
 use crate::text::{Columns, Style, Tone};
 
@@ -14,6 +15,8 @@ use crate::text::{Columns, Style, Tone};
 pub struct MatrixReport {
     schema: &'static str,
     source: String,
+    /// `rules` or `preflight`.
+    by: &'static str,
     consumers: Vec<String>,
     /// Whether the supposed places rest on an assumption, not on the firmware's own map.
     assumed: bool,
@@ -34,6 +37,21 @@ struct CellRow {
     config_table_requested: bool,
     gbpages: bool,
     outcomes: Vec<&'static str>,
+}
+
+const COLUMNS: &[ListColumn] = &[
+    right("CASE", "number of the supposition, from 1", true),
+    left("POLICY", "how the producer picks leaf sizes", true),
+    left("CONFIG-TABLE", "whether it requests the EFI configuration table", true),
+    left("GBPAGES", "whether 1G pages are in use", true),
+    left("CONSUMER", "the kernel that is entered", true),
+    left("OUTCOME", "OK, OK*, FAIL, HALT or ?", true),
+    left("SUPPOSED", "what is supposed to lie in PLACE", false),
+    left("PLACE", "where it is supposed to lie", false),
+];
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 impl MatrixReport {
@@ -62,10 +80,17 @@ impl MatrixReport {
         MatrixReport {
             schema: "identmap.matrix/1",
             source: source.to_owned(),
+            by: "rules",
             consumers: matrix.columns.iter().map(|column| column.label.clone()).collect(),
             assumed: matrix.assumed,
             tables: matrix.tables.iter().map(table).collect(),
         }
+    }
+
+    /// Sums up a matrix whose cells are runs of the consumers' first instructions.
+    #[must_use]
+    pub fn of_runs(source: &str, matrix: &Matrix) -> MatrixReport {
+        MatrixReport { by: "preflight", ..MatrixReport::new(source, matrix) }
     }
 
     /// Whether some cell is a failure.
@@ -73,6 +98,30 @@ impl MatrixReport {
     pub fn has(&self, outcome: Outcome) -> bool {
         let mut rows = self.tables.iter().flat_map(|table| &table.rows);
         rows.any(|row| row.outcomes.contains(&outcome.word()))
+    }
+
+    /// One line for each cell.
+    #[must_use]
+    pub fn list(&self) -> List {
+        let mut rows = Vec::new();
+        for (case, table) in (1..).zip(&self.tables) {
+            let places: Vec<String> = table.place.iter().map(range_text).collect();
+            for row in &table.rows {
+                for (consumer, outcome) in self.consumers.iter().zip(&row.outcomes) {
+                    rows.push(vec![
+                        Cell::Number(case),
+                        Cell::Text(row.policy.to_owned()),
+                        Cell::Text(yes(row.config_table_requested)),
+                        Cell::Text(yes(row.gbpages)),
+                        Cell::Text(consumer.clone()),
+                        Cell::Text((*outcome).to_owned()),
+                        Cell::Text(table.supposed.join(", ")),
+                        Cell::Text(places.join(",")),
+                    ]);
+                }
+            }
+        }
+        List::new(COLUMNS, rows)
     }
 
     /// As text.
@@ -104,7 +153,7 @@ impl MatrixReport {
             out.push_str(&columns.render("  ", style));
             out.push('\n');
         }
-        out.push_str(LEGEND);
+        out.push_str(if self.by == "rules" { LEGEND } else { LEGEND_OF_RUNS });
         if self.assumed {
             out.push_str(ASSUMED);
         }
@@ -115,6 +164,12 @@ impl MatrixReport {
 const LEGEND: &str = "\
 Columns are consumers. OK: mapped by request; OK*: mapped by over-reach only; FAIL: not mapped,
 the machine resets; HALT: forbidden memory is mapped; ?: cannot be told.
+";
+
+const LEGEND_OF_RUNS: &str = "\
+Columns are consumers; each cell is a run of the kernel's first instructions under the map. OK: it
+reached its own page tables; OK*: what it touched is mapped by over-reach only; FAIL: it faulted or
+halted; HALT: forbidden memory is mapped; ?: cannot be told.
 ";
 
 const ASSUMED: &str = "\

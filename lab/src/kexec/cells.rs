@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::machine::{Guest, Next, Trouble};
-use super::{Lab, Prepared, OURS, Row, STOCK, STOCK_FILE};
+use super::{Lab, OURS, Prepared, Row, STOCK, STOCK_FILE};
 use crate::cells::{Firmware, SERIES};
 
 /// The part's name.
@@ -30,7 +30,12 @@ impl fmt::Display for Producer {
             Firmware::OvmfFar => "ovmffar",
             Firmware::OvmfSplit => "ovmfsplit",
         };
-        write!(f, "{}-{firmware}-{}", self.series, if self.gbpages { "gbpages" } else { "nogbpages" })
+        write!(
+            f,
+            "{}-{firmware}-{}",
+            self.series,
+            if self.gbpages { "gbpages" } else { "nogbpages" }
+        )
     }
 }
 
@@ -70,7 +75,9 @@ pub fn sample() -> Vec<(Producer, &'static str)> {
             let booted = chosen.iter().any(|(producer, _)| *producer == cell.0);
             (new, booted)
         };
-        let Some(best) = (0..left.len()).rev().max_by_key(|index| gain(&left[*index])) else { break };
+        let Some(best) = (0..left.len()).rev().max_by_key(|index| gain(&left[*index])) else {
+            break;
+        };
         let cell = left.remove(best);
         open.retain(|pair| !pairs(&cell).contains(pair));
         chosen.push(cell);
@@ -188,7 +195,8 @@ fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
     let mut rows = Vec::new();
     for consumer in consumers {
         // Memory that kexec-tools leave to the same kernel is what ours must leave.
-        let mut stock_memory = lab.kept(PART, &name(producer, consumer), STOCK).and_then(|row| memory(&row.text));
+        let mut stock_memory =
+            lab.kept(PART, &name(producer, consumer), STOCK).and_then(|row| memory(&row.text));
         for tool in lab.tools() {
             let name = name(producer, consumer);
             rows.push(match &prepared {
@@ -196,7 +204,8 @@ fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
                 Ok(prepared) => {
                     let seen = std::cell::Cell::new(stock_memory);
                     let mut row = lab.row(PART, &name, tool, || {
-                        let (text, memory) = cell(lab, prepared, producer, consumer, tool, stock_memory)?;
+                        let (text, memory) =
+                            cell(lab, prepared, producer, consumer, tool, stock_memory)?;
                         if tool == STOCK {
                             seen.set(Some(memory));
                         }
@@ -333,10 +342,8 @@ mod tests {
     #[test]
     fn the_sample_has_every_pair() {
         let sample = sample();
-        let all: Vec<_> = producers()
-            .into_iter()
-            .flat_map(|p| SERIES.iter().map(move |c| (p, *c)))
-            .collect();
+        let all: Vec<_> =
+            producers().into_iter().flat_map(|p| SERIES.iter().map(move |c| (p, *c))).collect();
         for pair in all.iter().flat_map(pairs) {
             assert!(sample.iter().any(|cell| pairs(cell).contains(&pair)), "{pair:?}");
         }

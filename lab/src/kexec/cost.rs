@@ -49,7 +49,10 @@ pub fn run(lab: &Lab) -> Vec<Row> {
             match stock.filter(|_| verify) {
                 None => Ok(text),
                 Some(stock) => {
-                    let text = format!("{text}: 1/{:.0} of kexec-tools'", stock as f64 / instructions as f64);
+                    let text = format!(
+                        "{text}: 1/{:.0} of kexec-tools'",
+                        stock as f64 / instructions as f64
+                    );
                     if instructions * 10 <= stock { Ok(text) } else { Err(text.into()) }
                 }
             }

@@ -103,7 +103,14 @@ impl Gdb {
             // W, X: the process has ended.
             Ok(_) => Ok(false),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::TimedOut.into()),
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => Ok(false),
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+                ) =>
+            {
+                Ok(false)
+            }
             Err(error) => Err(error),
         }
     }
@@ -114,7 +121,10 @@ impl Gdb {
     /// As [`Gdb::read_physical`].
     pub fn registers(&mut self) -> io::Result<Registers> {
         let answer = self.ask("g")?;
-        bytes(&answer).filter(|bytes| bytes.len() >= 17 * 8).map(Registers).ok_or_else(|| wrong("g", &answer))
+        bytes(&answer)
+            .filter(|bytes| bytes.len() >= 17 * 8)
+            .map(Registers)
+            .ok_or_else(|| wrong("g", &answer))
     }
 
     /// Sets the registers.
@@ -213,7 +223,10 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         return None;
     }
     let digit = |byte: u8| char::from(byte).to_digit(16);
-    digits.chunks_exact(2).map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8)).collect()
+    digits
+        .chunks_exact(2)
+        .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
+        .collect()
 }
 
 fn wrong(command: &str, answer: &str) -> io::Error {
@@ -230,7 +243,11 @@ mod tests {
         theirs.write_all(b"+$T05#b9").unwrap();
         let mut gdb = Gdb::new(ours).unwrap();
         theirs.write_all(b"+$OK#9a+$0* 1#00+$OK#9a").unwrap();
-        assert_eq!(gdb.read_physical(0x1000, 2).unwrap_err().kind(), ErrorKind::Other, "0* is 0000, then 1");
+        assert_eq!(
+            gdb.read_physical(0x1000, 2).unwrap_err().kind(),
+            ErrorKind::Other,
+            "0* is 0000, then 1"
+        );
         theirs.write_all(b"+$OK#9a+$0* #00+$OK#9a").unwrap();
         assert_eq!(gdb.read_physical(0x1000, 2).unwrap(), [0, 0]);
         let mut sent = [0; 4];

@@ -173,8 +173,9 @@ fn cpuid_offsets(bzimage: &[u8]) -> Option<Vec<u64>> {
     let code = bzimage.get((sectors + 1) * 512..)?;
     let start = long(0x248)? as usize;
     let end = start.checked_add(long(0x24c)? as usize)?;
-    let found = code.windows(2).enumerate().filter(|(at, pair)| {
-        *pair == [0x0f, 0xa2] && !(start..end).contains(at)
-    });
+    let found = code
+        .windows(2)
+        .enumerate()
+        .filter(|(at, pair)| *pair == [0x0f, 0xa2] && !(start..end).contains(at));
     Some(found.map(|(at, _)| at as u64).collect())
 }

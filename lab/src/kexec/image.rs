@@ -29,7 +29,8 @@ impl Image {
     /// [`Trouble`] when nothing is loaded, or it cannot be found.
     pub fn of(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
         let names = SYMBOLS.join("|");
-        let kallsyms = guest.must(&format!("grep -E ' ({names})$' /proc/kallsyms"), lab.patience)?;
+        let kallsyms =
+            guest.must(&format!("grep -E ' ({names})$' /proc/kallsyms"), lab.patience)?;
         let iomem = guest.must("cat /proc/iomem", lab.patience)?;
         let text = kernel::iomem_start(&iomem, "Kernel code").ok_or("no \"Kernel code\"")?;
         let path = guest.dump()?;
@@ -44,10 +45,8 @@ impl Image {
         let kernel = Kernel::new(&memory, Symbols::parse(kallsyms), text).map_err(say)?;
         let btf = kernel.btf_bytes().map_err(say)?;
         let btf = Btf::parse(&btf).map_err(|error| error.to_string())?;
-        let loaded = kernel
-            .loaded_image(&btf, Slot::Normal)
-            .map_err(say)?
-            .ok_or("no image is loaded")?;
+        let loaded =
+            kernel.loaded_image(&btf, Slot::Normal).map_err(say)?.ok_or("no image is loaded")?;
         let sizes = kernel.loaded_bytes(&btf, &loaded).map_err(say)?;
         let sources = kernel.source_pages(&btf, &loaded).map_err(say)?;
         Ok(Self {

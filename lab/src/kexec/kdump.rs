@@ -70,9 +70,8 @@ fn one(lab: &Lab, case: &Case) -> Vec<Row> {
     let pages = if case.producer.gbpages { "" } else { " nogbpages" };
     spec.append = format!("{reserve}{pages}");
     let name = case.name();
-    let prepared = lab.prepare(&format!("{PART}-{name}"), &spec, |guest| {
-        guest.must("uname -r", lab.patience)
-    });
+    let prepared =
+        lab.prepare(&format!("{PART}-{name}"), &spec, |guest| guest.must("uname -r", lab.patience));
     let memory = Cell::new(None);
     lab.tools()
         .into_iter()
@@ -106,12 +105,7 @@ struct Seen {
     memory: u64,
 }
 
-fn crash(
-    lab: &Lab,
-    prepared: &Prepared<String>,
-    case: &Case,
-    tool: &str,
-) -> Result<Seen, Trouble> {
+fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Result<Seen, Trouble> {
     let mut guest = prepared.restore(&lab.log(&format!("{PART}-{}-{tool}", case.name())))?;
     let program = match tool {
         STOCK => "kexec -p -c",
@@ -159,10 +153,7 @@ fn crash(
     if !dmesg.contains("Trigger a crash") {
         return Err(format!("the old kernel's log does not have its crash: {dmesg}").into());
     }
-    guest.must(
-        &format!("{MAKEDUMPFILE} -l -d 31 /proc/vmcore /tmp/dump"),
-        lab.patience,
-    )?;
+    guest.must(&format!("{MAKEDUMPFILE} -l -d 31 /proc/vmcore /tmp/dump"), lab.patience)?;
     let size: u64 = guest
         .must("wc -c </tmp/dump", lab.patience)?
         .parse()
@@ -202,8 +193,9 @@ impl Core {
     fn read(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
         let line = format!("dd if=/proc/vmcore bs=4096 count={} 2>/dev/null", HEADERS / 4096);
         let ran = guest.run(&line, lab.patience)?;
-        Self::parse(&ran.output)
-            .ok_or_else(|| format!("/proc/vmcore is no core file ({} bytes)", ran.output.len()).into())
+        Self::parse(&ran.output).ok_or_else(|| {
+            format!("/proc/vmcore is no core file ({} bytes)", ran.output.len()).into()
+        })
     }
 
     fn parse(bytes: &[u8]) -> Option<Self> {
@@ -221,7 +213,8 @@ impl Core {
             match number(bytes, at, 4)? as u32 {
                 PT_LOAD => core.loads.push(Load { physical: field(24)?, offset, size }),
                 PT_NOTE => {
-                    let range = usize::try_from(offset).ok()?..usize::try_from(offset.checked_add(size)?).ok()?;
+                    let range = usize::try_from(offset).ok()?
+                        ..usize::try_from(offset.checked_add(size)?).ok()?;
                     if let Some(text) = vmcoreinfo(bytes.get(range)?) {
                         core.vmcoreinfo = text;
                     }
@@ -292,7 +285,9 @@ mod tests {
     #[test]
     fn a_note_is_found_behind_another() {
         let mut notes = Vec::new();
-        for (name, content) in [(&b"CORE\0"[..], &b"12345"[..]), (b"VMCOREINFO\0", b"OSRELEASE=6\n")] {
+        for (name, content) in
+            [(&b"CORE\0"[..], &b"12345"[..]), (b"VMCOREINFO\0", b"OSRELEASE=6\n")]
+        {
             notes.extend((name.len() as u32).to_le_bytes());
             notes.extend((content.len() as u32).to_le_bytes());
             notes.extend([0; 4]);

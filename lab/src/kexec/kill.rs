@@ -82,7 +82,9 @@ fn kill(lab: &Lab, prepared: &Prepared<Known>, name: &str, share: f64) -> Result
         said if *said == prepared.answer.old => "old",
         said if *said == prepared.answer.new => "new",
         other => {
-            return Err(format!("status is neither the old image's nor the new one's: {other}").into());
+            return Err(
+                format!("status is neither the old image's nor the new one's: {other}").into()
+            );
         }
     };
     if !killed && told == "old" {

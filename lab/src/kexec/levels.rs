@@ -96,7 +96,9 @@ fn one(lab: &Lab, name: &str, cases: &[Case]) -> Vec<Row> {
         for tool in lab.tools() {
             rows.push(match &prepared {
                 Err(error) => lab.row(PART, &case.name(), tool, || Err(error.to_string().into())),
-                Ok(prepared) => lab.row(PART, &case.name(), tool, || cell(lab, prepared, case, tool)),
+                Ok(prepared) => {
+                    lab.row(PART, &case.name(), tool, || cell(lab, prepared, case, tool))
+                }
             });
         }
     }

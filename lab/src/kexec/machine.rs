@@ -139,7 +139,9 @@ impl Guest {
         match guest.next(patience)? {
             Next::Up(_) => Ok(guest),
             Next::Silent => Err(Trouble::Late(format!("booting{}", guest.last_words()))),
-            other => Err(format!("the producer did not boot: {other:?}{}", guest.last_words()).into()),
+            other => {
+                Err(format!("the producer did not boot: {other:?}{}", guest.last_words()).into())
+            }
         }
     }
 
@@ -221,7 +223,9 @@ impl Guest {
         match self.jump(line, patience)? {
             Next::Returned(ran) => Ok(ran),
             Next::Silent => Err(Trouble::Late(format!("{line}{}", self.last_words()))),
-            Next::Reset => Err(format!("the machine was reset by: {line}{}", self.last_words()).into()),
+            Next::Reset => {
+                Err(format!("the machine was reset by: {line}{}", self.last_words()).into())
+            }
             Next::Up(release) => Err(format!("{release} came up after: {line}").into()),
         }
     }

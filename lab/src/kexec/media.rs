@@ -25,7 +25,10 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;
     archive.dir("kernels");
     for series in SERIES {
-        archive.file(&format!("kernels/{series}"), &read(&cache.join("kernels").join(series).join("vmlinuz"))?);
+        archive.file(
+            &format!("kernels/{series}"),
+            &read(&cache.join("kernels").join(series).join("vmlinuz"))?,
+        );
     }
     archive.file("consumer", &base(cache)?.finish());
     archive.file("capture", &capture(cache)?);
@@ -41,8 +44,7 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
 }
 
 /// How the agent calls makedumpfile: it has a C library of its own.
-pub const MAKEDUMPFILE: &str =
-    "/makedumpfile/ld-linux-x86-64.so.2 --library-path /makedumpfile/lib /makedumpfile/makedumpfile";
+pub const MAKEDUMPFILE: &str = "/makedumpfile/ld-linux-x86-64.so.2 --library-path /makedumpfile/lib /makedumpfile/makedumpfile";
 
 fn capture(cache: &Path) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;

@@ -89,7 +89,16 @@ impl Lab {
         let initrd = dir.join(format!("initrd-{}", std::process::id()));
         fs::write(&initrd, media::producer(&cache, own.as_deref())?)?;
         let patience = Duration::from_mins(4);
-        Ok(Self { cache, own, jobs: 2, patience, filter: None, sample: false, by: Vec::new(), initrd })
+        Ok(Self {
+            cache,
+            own,
+            jobs: 2,
+            patience,
+            filter: None,
+            sample: false,
+            by: Vec::new(),
+            initrd,
+        })
     }
 
     /// Where results, logs and snapshots are.

@@ -1,11 +1,17 @@
 //! The command line.
 
 mod capture;
+mod diagnose;
 mod facts;
+mod kernel;
+mod list;
 mod load;
+mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
+mod ranges;
+mod report;
 mod tables;
 mod values;
 
@@ -15,11 +21,17 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
+pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
+pub(crate) use kernel::Entry;
+pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
+pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
-pub(crate) use preflight::Preflight;
+pub(crate) use preflight::{Core, Preflight};
+pub(crate) use ranges::Ranges;
+pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
 use values::address;
 
@@ -86,6 +98,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Compare policies, nogbpages and consumers: the small OK/FAIL table
     Matrix(Matrix),
+    Diagnose(Diagnose),
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
     /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
@@ -111,6 +124,10 @@ pub(crate) enum Command {
     /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
     /// which takes root; exit status 3 if that cannot be told.
     Status,
+    /// List the machine's memory, one range a line
+    Ranges(Ranges),
+    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
+    Report(Report),
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),
@@ -126,12 +143,23 @@ pub(crate) struct Check {
     pub(crate) facts: Facts,
 
     /// Check the crash kernel's image (kexec -p) instead
-    #[arg(short = 'p', long = "panic")]
+    #[arg(short = 'p', long = "panic", conflicts_with = "kernel")]
     pub(crate) crash: bool,
+
+    /// Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces
+    /// the rules about kernels (feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +188,12 @@ pub(crate) struct Map {
     /// Physical address of the first table in FILE (the root; what CR3 shall hold)
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) base: Option<PhysAddr>,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 #[derive(Args, Debug)]
@@ -185,7 +219,18 @@ pub(crate) struct Matrix {
     pub(crate) source: String,
 
     #[command(flatten)]
+    pub(crate) list: ListArgs,
+
+    #[command(flatten)]
     pub(crate) facts: Facts,
+
+    /// A column for this kernel, a bzImage, of which each cell is a run of its first instructions
+    /// (repeatable; feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 }
 
 #[derive(Args, Debug)]

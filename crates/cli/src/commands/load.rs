@@ -39,15 +39,15 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             "load takes root: run it with sudo; --dry-run works on bundles without",
         ));
     }
-    let choice = choose(args, &here.rules);
+    let choice = choose(args, here.rules);
     let consumer = consumer(args, &file)?;
     let mut told = Told::new(args, &cmdline, choice, &file, initrd.len());
     let (verdict, image) = match choice.call {
         Call::FileLoad | Call::Reboot => {
             let (verdict, findings) = of_kernel_s_map(&machine, kind, consumer);
             told.findings = findings.iter().map(FindingRow::new).collect();
-            told.judged_by =
-                "rules only: the kernel's own segments are not known before".to_owned();
+            "rules only: the kernel's own segments are not known before"
+                .clone_into(&mut told.judged_by);
             told.notes.push(
                 "the running kernel makes segments and map: they are not known before".to_owned(),
             );
@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             told.findings = findings.iter().map(FindingRow::new).collect();
             told.describe(&image);
             let rules = Verdict::of(&findings);
-            let (verdict, by) = load_preflight::run(&machine, &image, rules)?;
+            let (verdict, by) = load_preflight::run(&machine, kind, &image, rules, live)?;
             told.judged_by = by;
             (verdict, Some(image))
         }
@@ -81,7 +81,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             Verdict::Safe => Status::Safe,
         });
     }
-    put(args, kind, &here.rules, &told, image.as_ref())?;
+    put(args, kind, here.rules, &told, image.as_ref())?;
     output.print(&told, |style| told.text(style, false))?;
     Ok(Status::Safe)
 }
@@ -121,7 +121,7 @@ impl Here {
     }
 }
 
-fn choose(args: &Load, rules: &Rules) -> Choice {
+fn choose(args: &Load, rules: Rules) -> Choice {
     if args.kexec_file_syscall {
         Choice { call: Call::FileLoad, why: "-s: the map will be the kernel's own, not ours" }
     } else if args.kexec_syscall {
@@ -186,7 +186,7 @@ fn image(
         Some((handover, map)) => (Some(handover), map),
         None => (None, Vec::new()),
     };
-    let choice = args.map.choice();
+    let choice = args.map.choice(&args.facts.map);
     // `orig_video_isVGA` of screen_info is VIDEO_TYPE_VGAC (1) in text mode (include/uapi/linux/screen_info.h).
     let vga = here.boot_params.as_deref().and_then(|bytes| bytes.get(0x0f)) == Some(&1);
     let job = Job {
@@ -240,14 +240,16 @@ fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) 
         image.segments.iter().map(|segment| Segment { range: segment.range }).collect();
     let producer = source::producer(&machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
-    let question = Question { machine: &machine, producer, consumer, kind, tables };
+    let question =
+        Question { machine: &machine, producer, consumer, kind, tables, entries: &[], seen: None };
     check_own(&question, &image.coverage)
 }
 
 fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdict, Vec<Finding>) {
     let producer = source::producer(machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
-    let audit = check(&Question { machine, producer, consumer, kind, tables });
+    let audit =
+        check(&Question { machine, producer, consumer, kind, tables, entries: &[], seen: None });
     (audit.verdict, audit.findings)
 }
 
@@ -255,7 +257,7 @@ fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdic
 fn put(
     args: &Load,
     kind: Kind,
-    rules: &Rules,
+    rules: Rules,
     told: &Told,
     image: Option<&Image>,
 ) -> Result<(), Failure> {
@@ -274,7 +276,7 @@ fn put(
     };
     if let Err(error) = result {
         record::withdraw(kind);
-        let why = explain(call, error.raw_os_error().unwrap_or(0), kind, *rules);
+        let why = explain(call, error.raw_os_error().unwrap_or(0), kind, rules);
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
         return Err(Failure(format!("{call}: {error}{why}; what was loaded before stays")));
     }
@@ -370,12 +372,16 @@ struct Told {
     format: String,
     command_line: String,
     initrd_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
     entry: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kernel_entry: Option<Hex>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cr3: Option<Hex>,
     segments: Vec<SegmentRow>,
     wanted: Vec<WantedRow>,
     e820: Vec<RegionRow>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     map: Option<MapReport>,
     notes: Vec<String>,
 }
@@ -407,11 +413,13 @@ struct RegionRow {
 struct FindingRow {
     id: &'static str,
     severity: String,
-    confidence: String,
+    #[serde(flatten)]
     range: Option<HexRange>,
     what: String,
     why: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remedy: Option<String>,
+    confidence: String,
 }
 
 impl FindingRow {
@@ -419,11 +427,11 @@ impl FindingRow {
         FindingRow {
             id: finding.id,
             severity: finding.severity.to_string(),
-            confidence: finding.confidence.to_string(),
             range: finding.range.map(HexRange::from),
             what: finding.what.clone(),
             why: finding.why.clone(),
             remedy: finding.remedy.clone(),
+            confidence: finding.confidence.to_string(),
         }
     }
 }
@@ -477,7 +485,7 @@ impl Told {
             kind: region.kind.to_string(),
         };
         self.e820 = image.e820.iter().map(region).collect();
-        self.map = Some(MapReport::new("the image", &image.coverage, &[]));
+        self.map = Some(MapReport::new("the image", &image.coverage, &image.forbidden));
     }
 
     fn text(&self, style: Style, whole: bool) -> String {

@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod explain;
@@ -12,6 +13,10 @@ pub(crate) mod matrix;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
+#[cfg(feature = "preflight")]
+mod preflight_loaded;
+pub(crate) mod ranges;
+pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod tables;
 pub(crate) mod unload;

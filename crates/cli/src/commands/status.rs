@@ -29,11 +29,16 @@ struct StatusReport {
 #[derive(Serialize)]
 struct Slot {
     state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
     call: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     command_line: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     verdict: Option<String>,
     segments: Vec<HexRange>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
 

@@ -24,7 +24,7 @@ mod tests;
 mod uki;
 mod unpack;
 
-use core::fmt;
+use core::{fmt, mem};
 
 use identmap::{PhysAddr, PhysRange};
 use identmap_linux::boot::{BzImage, ImageError};
@@ -38,7 +38,7 @@ pub use uki::UkiError;
 pub const LONGEST: u64 = 2 << 30;
 
 /// A kernel lies in at most so many layers of others: compressed, in a UKI, compressed again.
-const MOST_LAYERS: usize = 4;
+pub const MOST_LAYERS: usize = 4;
 
 /// What a kernel file holds.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,8 +140,13 @@ pub enum FormatError {
         /// What the decoder says.
         why: String,
     },
-    /// It unpacks to more than [`LONGEST`] bytes.
-    TooLong(Format),
+    /// It unpacks to more than it may.
+    TooLong {
+        /// Its format.
+        format: Format,
+        /// The limit, in bytes.
+        longest: u64,
+    },
     /// Compressed, in a UKI, and so on, without end.
     Layers,
     /// In such a layer.
@@ -161,8 +166,8 @@ impl fmt::Display for FormatError {
             FormatError::Elf(error) => write!(f, "ELF: {error}"),
             FormatError::Uki(error) => write!(f, "UKI: {error}"),
             FormatError::Unpack { format, why } => write!(f, "{format}: {why}"),
-            FormatError::TooLong(format) => {
-                write!(f, "{format}: unpacks to more than {} MiB", LONGEST >> 20)
+            FormatError::TooLong { format, longest } => {
+                write!(f, "{format}: unpacks to more than {longest:#x} bytes")
             }
             FormatError::Layers => f.write_str("compressed or packed too many times"),
             FormatError::Inside(format, error) => write!(f, "in {format}: {error}"),
@@ -189,7 +194,15 @@ impl From<UkiError> for FormatError {
 /// # Errors
 /// [`FormatError`]; what lies inside something else is reported as [`FormatError::Inside`].
 pub fn read(bytes: Vec<u8>) -> Result<KernelFile, FormatError> {
-    within(bytes, LONGEST, MOST_LAYERS)
+    read_within(bytes, LONGEST)
+}
+
+/// As [`read`], with another limit than [`LONGEST`] for what compressed data unpacks to, in bytes.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within(bytes: Vec<u8>, longest: u64) -> Result<KernelFile, FormatError> {
+    within(bytes, longest, MOST_LAYERS)
 }
 
 fn within(bytes: Vec<u8>, longest: u64, layers: usize) -> Result<KernelFile, FormatError> {
@@ -208,8 +221,8 @@ fn within(bytes: Vec<u8>, longest: u64, layers: usize) -> Result<KernelFile, For
         return Ok(plain(Format::Elf, Kernel::Elf(elf::read(&bytes)?)));
     }
     let (format, inner, uki) = if bytes.starts_with(b"MZ") {
-        let uki = uki::read(&bytes)?;
-        (Format::Uki, uki.linux.clone(), Some(uki))
+        let mut uki = uki::read(&bytes)?;
+        (Format::Uki, mem::take(&mut uki.linux), Some(uki))
     } else if let Some(format) = unpack::format(&bytes) {
         if layers == 0 {
             return Err(FormatError::Layers);

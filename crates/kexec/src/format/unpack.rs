@@ -43,18 +43,18 @@ impl Out {
         // One more, which shows that there is more.
         let room = (self.longest + 1).saturating_sub(self.bytes.len() as u64);
         let read = from.take(room).read_to_end(&mut self.bytes);
-        read.map_err(|error| self.error(error))?;
+        read.map_err(|error| self.error(&error))?;
         self.check()
     }
 
     fn check(&self) -> Result<(), FormatError> {
         if self.bytes.len() as u64 > self.longest {
-            return Err(FormatError::TooLong(self.format));
+            return Err(FormatError::TooLong { format: self.format, longest: self.longest });
         }
         Ok(())
     }
 
-    fn error(&self, why: impl ToString) -> FormatError {
+    fn error(&self, why: &impl ToString) -> FormatError {
         FormatError::Unpack { format: self.format, why: why.to_string() }
     }
 }
@@ -74,11 +74,11 @@ fn zstd(mut bytes: &[u8], out: &mut Out) -> Result<(), FormatError> {
             bytes = rest;
         } else if bytes.starts_with(ZSTD) {
             let frame = StreamingDecoder::new(&mut bytes);
-            let mut frame = frame.map_err(|error| out.error(error))?;
+            let mut frame = frame.map_err(|error| out.error(&error))?;
             out.read(&mut frame)?;
             let sum = frame.decoder.get_checksum_from_data();
             if sum.is_some() && sum != frame.decoder.get_calculated_checksum() {
-                return Err(out.error("wrong checksum"));
+                return Err(out.error(&"wrong checksum"));
             }
         } else {
             return Ok(());
@@ -100,7 +100,7 @@ fn xz(mut bytes: &[u8], out: &mut Out) -> Result<(), FormatError> {
     let mut decoder = XzDecoder::in_heap_with_alloc_dict_size(4096, LARGEST_DICTIONARY);
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let step = decoder.decode(bytes, &mut buffer).map_err(|error| out.error(error))?;
+        let step = decoder.decode(bytes, &mut buffer).map_err(|error| out.error(&error))?;
         let (consumed, produced) = (step.input_consumed(), step.output_produced());
         bytes = bytes.get(consumed..).unwrap_or_default();
         out.bytes.extend(buffer.iter().take(produced));
@@ -117,7 +117,7 @@ fn xz(mut bytes: &[u8], out: &mut Out) -> Result<(), FormatError> {
                 decoder.reset();
             }
             XzNextBlockResult::NeedMoreData(..) if consumed == 0 && produced == 0 => {
-                return Err(out.error("it ends in the middle"));
+                return Err(out.error(&"it ends in the middle"));
             }
             XzNextBlockResult::NeedMoreData(..) => {}
         }

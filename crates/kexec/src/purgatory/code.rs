@@ -1,7 +1,10 @@
 //! The purgatory's bytes.
 //!
-//! Registers that live through all of it: RBP is its own address. See [`crc`] and [`say`] for the rest.
+//! Registers that live through all of it: RBP is its own address. What each routine uses is said there.
 
+#![allow(clippy::cast_possible_wrap, reason = "displacements of a few KiB")]
+
+#[allow(clippy::wildcard_imports, reason = "registers and operand sizes")]
 use iced_x86::code_asm::*;
 use iced_x86::{Code, IcedError, Instruction};
 

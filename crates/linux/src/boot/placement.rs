@@ -27,6 +27,8 @@ pub enum Strategy {
     BottomUp,
     /// The kernel here, the rest from the top of RAM down.
     KernelAt(PhysAddr),
+    /// A crash kernel: everything in this reservation, from its top down.
+    Crash(PhysRange),
 }
 
 /// What lies where. The ranges are disjoint and lie in RAM.
@@ -70,7 +72,13 @@ impl Placement {
         initrd_len: u64,
     ) -> Result<Placement, PlacementError> {
         let limit = if image.above_4g() { u64::MAX } else { FOUR_GIB };
-        let mut room = Room::new(ram.to_vec(), strategy != Strategy::BottomUp);
+        let free = match strategy {
+            Strategy::Crash(reserved) => {
+                ram.iter().filter_map(|range| range.intersection(reserved)).collect()
+            }
+            _ => ram.to_vec(),
+        };
+        let mut room = Room::new(free, strategy != Strategy::BottomUp);
         let align = image.kernel_alignment();
         let lowest = image.pref_address().max(LOWEST_KERNEL);
         let what = "the kernel";
@@ -80,6 +88,11 @@ impl Placement {
             _ => None,
         };
         if let Some(address) = fixed {
+            // Segments are whole pages: `sanity_check_segment_list()` in `kernel/kexec_core.c`.
+            if !address.is_multiple_of(4096) {
+                let what = "the kernel at an address that is no page";
+                return Err(PlacementError { what, bytes: image.init_size() });
+            }
             let kernel = room.take_at(what, address, image.init_size())?;
             let params = room.take("boot_params", params_len, 4096, LOWEST..limit)?;
             return room.finish(params, kernel, initrd_len, limit);
@@ -144,7 +157,7 @@ impl Room {
     /// Takes whole pages for `bytes` bytes from `at` on.
     ///
     /// # Errors
-    /// [`PlacementError`] if they are not all free.
+    /// [`PlacementError`] if they are not all free, or `at` is not on a page.
     pub fn take_at(
         &mut self,
         what: &'static str,
@@ -152,6 +165,9 @@ impl Room {
         bytes: u64,
     ) -> Result<PhysRange, PlacementError> {
         let none = PlacementError { what, bytes };
+        if !at.is_multiple_of(4096) {
+            return Err(none);
+        }
         let range = PhysRange::from_len(at, pages(bytes)).map_err(|_| none)?;
         if !self.free.iter().any(|free| free.covers(range)) {
             return Err(none);
