@@ -156,7 +156,7 @@ pub fn ask(lab: &Lab, line: &str) -> Result<bool, Trouble> {
     let producer = producer.ok_or("no producer passes the filter")?;
     let mut spec = lab.spec(producer.series, producer.firmware);
     if !producer.gbpages {
-        spec.append = "nogbpages".to_owned();
+        spec.append.push_str("nogbpages");
     }
     let mut guest = Guest::boot(&spec, &lab.log("ask"), lab.patience)?;
     match guest.jump(line, lab.patience)? {
@@ -182,7 +182,7 @@ fn name(producer: Producer, consumer: &str) -> String {
 fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
     let mut spec = lab.spec(producer.series, producer.firmware);
     if !producer.gbpages {
-        spec.append = "nogbpages".to_owned();
+        spec.append.push_str("nogbpages");
     }
     let prepared = lab.prepare(&producer.to_string(), &spec, |guest| {
         let facts = facts(guest, producer.series, lab)?;
@@ -274,7 +274,8 @@ fn cell(
         if less > MEMORY_SLACK_KIB {
             return Err(format!("{text}: {less} KiB less than with kexec -c").into());
         }
-        text += &format!(" ({:+} to kexec -c)", memory.cast_signed() - stock.cast_signed());
+        let more = memory.cast_signed() - stock.cast_signed();
+        text = format!("{text} ({more:+} to kexec -c)");
     }
     Ok((text, memory))
 }

@@ -49,10 +49,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
             match stock.filter(|_| verify) {
                 None => Ok(text),
                 Some(stock) => {
-                    let text = format!(
-                        "{text}: 1/{:.0} of kexec-tools'",
-                        stock as f64 / instructions as f64
-                    );
+                    let text = format!("{text}: 1/{} of kexec-tools'", stock / instructions.max(1));
                     if instructions * 10 <= stock { Ok(text) } else { Err(text.into()) }
                 }
             }

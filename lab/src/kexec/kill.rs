@@ -33,9 +33,10 @@ pub fn run(lab: &Lab) -> Vec<Row> {
         Ok(prepared) => prepared,
         Err(error) => return vec![lab.row(PART, "load", OURS, || Err(error.to_string().into()))],
     };
-    let points: Vec<u32> = (0..if lab.sample { 2 } else { POINTS }).collect();
+    let count = if lab.sample { 2 } else { POINTS };
+    let points: Vec<u32> = (0..count).collect();
     lab.each(&points, |point| {
-        let share = (f64::from(*point) + 0.5) / points.len() as f64;
+        let share = (f64::from(*point) + 0.5) / f64::from(count);
         let name = format!("{:02}-at-{:03.0}-percent", point + 1, share * 100.0);
         lab.row(PART, &name, OURS, || kill(lab, &prepared, &name, share))
     })
@@ -51,7 +52,7 @@ fn line(which: &str) -> String {
     load_line(OURS, "/kernels/6.1", "/consumer", &format!("{CONSUMER} lab.image={which}"))
 }
 
-/// Milliseconds that a command takes; the clock of /proc/timer_list counts nanoseconds.
+/// Milliseconds that a command takes; the clock of `/proc/timer_list` counts nanoseconds.
 fn timed(line: &str) -> String {
     const NOW: &str = "awk '/^now at/ { print $3; exit }' /proc/timer_list";
     format!("a=$({NOW}); {line} >/dev/null || exit; b=$({NOW}); echo $(((b - a) / 1000000))")
