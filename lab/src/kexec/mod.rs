@@ -114,13 +114,14 @@ impl Lab {
         self.dir().join("logs").join(format!("{plain}.log"))
     }
 
-    /// The tools that are there.
+    /// The tools that are tried; of the sample, one of kexec-tools' two ways.
     #[must_use]
     pub fn tools(&self) -> Vec<&'static str> {
         let own = self.own.is_some();
         let mut tools = vec![STOCK, STOCK_FILE, OURS];
         tools.retain(|tool| self.by.is_empty() || self.by.iter().any(|asked| asked == tool));
         tools.retain(|tool| own || *tool != OURS);
+        tools.retain(|tool| !(self.sample && self.by.is_empty() && *tool == STOCK_FILE));
         tools
     }
 
