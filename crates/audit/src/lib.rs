@@ -8,6 +8,7 @@ mod finding;
 mod findings;
 mod general;
 mod matrix;
+mod own;
 mod planned;
 mod scene;
 mod seen;
@@ -21,6 +22,7 @@ pub use general::{General, Generalised, commit, general, generalise, releases_te
 pub use matrix::{
     Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of, matrix_rows,
 };
+pub use own::check_own;
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};
 pub use seen::{Seen, why_not_mapped};

@@ -9,8 +9,10 @@ mod firmware;
 mod image;
 mod live;
 mod loaded;
+mod loading;
 mod output;
 mod picture;
+mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
 mod runs;
 mod source;
@@ -43,6 +45,10 @@ pub fn run() -> ExitCode {
         Command::Ranges(args) => commands::ranges::run(args, &cli.output),
         Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
+        Command::Load(args) => commands::load::run(args, &cli.output),
+        Command::Exec(args) => commands::exec::run(args),
+        Command::Unload(args) => commands::unload::run(args),
+        Command::Status => commands::status::run(&cli.output),
         #[cfg(feature = "preflight")]
         Command::Preflight(args) => commands::preflight::run(args, &cli.output),
     };

@@ -108,11 +108,18 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "Nothing forbidden is mapped.",
         Some("explain") => "The address is mapped.",
         Some("matrix") => "The table was drawn, whatever it says.",
+        Some("diagnose") => "Nothing is missing.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
         Some("ranges") => "The ranges were listed.",
         Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
+        Some("load") => "Loaded; with --dry-run: the verdict is safe.",
+        Some("exec") => {
+            "The init system was asked to shut down and jump. A jump made here does not come back."
+        }
+        Some("unload") => "Nothing is loaded any more.",
+        Some("status") => "What is loaded was told.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
         _ => "Safe: no problem was found.",
     };
@@ -120,19 +127,35 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix" | "capture" | "tables" | "ranges" | "report") => "",
+        Some("load") => "The verdict is unsafe: nothing was loaded.",
+        Some(
+            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status",
+        ) => "",
+        Some("diagnose") => {
+            "Entries are missing, or what is missing must not be mapped, or no entry helps."
+        }
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture" | "ranges" | "report") => "",
+        Some("map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload") => "",
+        Some("load") => {
+            "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
+        }
+        Some("status") => "A load was killed, and which image it left cannot be told.",
         Some("matrix") => "Nothing can be told.",
+        Some("diagnose") => "It cannot be told. The output says what to supply.",
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
         }
         Some("diff") => "Memory cannot be compared.",
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
-    let unusable = "Usage, input that cannot be read, or a map that cannot be made.";
+    let unusable = match command {
+        Some("load" | "exec" | "unload") => {
+            "Usage, input that cannot be used, or the kernel refused: the message says why. What was loaded stays."
+        }
+        _ => "Usage, input that cannot be read, or a map that cannot be made.",
+    };
     for (status, meaning) in [("0", safe), ("1", problem), ("2", unusable), ("3", unknown)] {
         if !meaning.is_empty() {
             item(&mut roff, &[bold(status)], meaning);
@@ -154,7 +177,9 @@ fn environment() -> Roff {
 fn files() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["FILES"]);
-    roff.text([roman("Read when the source is live, as far as the user may; never written:")]);
+    roff.text([roman(
+        "Read when the source is live, as far as the user may; never written, but for the last:",
+    )]);
     for (file, what) in FILES {
         item(&mut roff, &[italic(*file)], what);
     }
@@ -177,6 +202,7 @@ const FILES: &[(&str, &str)] = &[
     ("/sys/class/dmi/id", "Which machine this is."),
     ("/sys/firmware/sgi_uv, /proc/sgi_uv", "Whether this is an HPE UV system."),
     ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether an image is loaded."),
+    ("/run/identmap", "Written by load: what is loaded, and what was about to be."),
 ];
 
 const MAIN_EXAMPLES: &[(&str, &str)] = &[
@@ -203,6 +229,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "A boot log on standard input; the kernel to be started is 6.1.76.",
             ),
             ("identmap check --nogbpages", "What if the running kernel had been booted with it?"),
+            (
+                "identmap check --kernel /boot/vmlinuz-6.12 --initrd-size 40M",
+                "Run that kernel's first instructions under the map, and judge by what they touch.",
+            ),
+            (
+                "identmap check dmesg.txt --map 0xc7a01000+4K",
+                "What if the running kernel had this page in its map too?",
+            ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
         ],
     ),
@@ -241,7 +275,25 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         "matrix",
         &[
             ("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table."),
+            (
+                "identmap matrix dmesg.txt --kernel vmlinuz-a --kernel vmlinuz-b --cpu amd-sev",
+                "The same for two kernels, each cell a run of the kernel's first instructions.",
+            ),
             ("identmap matrix dmesg.txt -rn -o OUTCOME | sort | uniq -c", "How many cells fail?"),
+        ],
+    ),
+    (
+        "diagnose",
+        &[
+            (
+                "identmap diagnose /boot/vmlinuz-6.12",
+                "Which pages would this machine's map need, for that kernel to come up?",
+            ),
+            (
+                "identmap diagnose vmlinuz dmesg.txt --producer 6.1.79 --cpu amd-sev",
+                "Of another machine, with a processor by name.",
+            ),
+            ("identmap diagnose dmesg.txt", "By rules about kernels, without one."),
         ],
     ),
     (
@@ -284,6 +336,42 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
+    (
+        "load",
+        &[
+            (
+                "identmap load /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline",
+                "The same kernel again, or the next one, with the running kernel's command line.",
+            ),
+            (
+                "identmap load -n /boot/vmlinuz --initrd /boot/initrd.img --source bundle.json",
+                "What would be loaded on that machine, and where? Nothing is loaded.",
+            ),
+            (
+                "identmap load -p /boot/vmlinuz --initrd /boot/initrd-kdump.img --reuse-cmdline",
+                "As the crash kernel.",
+            ),
+            (
+                "identmap load /boot/vmlinuz --map 0xc7a01000+4K --forbid 0x2f80000000+3G",
+                "With a page of firmware's that no rule knows, and without one that nobody may touch.",
+            ),
+        ],
+    ),
+    (
+        "exec",
+        &[
+            ("identmap exec", "Shut down in order, then jump."),
+            ("identmap exec --now", "Jump at once."),
+        ],
+    ),
+    (
+        "unload",
+        &[
+            ("identmap unload", "Take the image away that exec would jump into."),
+            ("identmap unload -p", "Take the crash kernel away."),
+        ],
+    ),
+    ("status", &[("identmap status", "What is loaded, and is it ours?")]),
     (
         "capture",
         &[

@@ -5,6 +5,7 @@ mod diagnose;
 mod facts;
 mod kernel;
 mod list;
+mod load;
 mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
@@ -24,6 +25,7 @@ pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use kernel::Entry;
 pub(crate) use list::ListArgs;
+pub(crate) use load::{Exec, Load, SerialChoice, Unload};
 pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
@@ -111,6 +113,17 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
+    /// Load a kernel with page tables of our own
+    Load(Box<Load>),
+    /// Jump into the kernel that is loaded
+    Exec(Exec),
+    /// Unload what is loaded
+    Unload(Unload),
+    /// Say what is loaded
+    ///
+    /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
+    /// which takes root; exit status 3 if that cannot be told.
+    Status,
     /// List the machine's memory, one range a line
     Ranges(Ranges),
     /// Write one HTML file: verdict, pictures, hand-over, tables, facts

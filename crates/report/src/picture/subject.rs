@@ -72,7 +72,7 @@ fn scene_lanes(scene: &Scene) -> Vec<Lane> {
             RequestSource::EfiConfigTable => "EFI configuration table".to_owned(),
             RequestSource::AcpiTables => "ACPI tables".to_owned(),
             RequestSource::AcpiNvs => "ACPI NVS".to_owned(),
-            RequestSource::Synthetic => "synthetic entry".to_owned(),
+            RequestSource::Synthetic => "added by hand".to_owned(),
         };
         Band { range: request.range, look: Look::Request, label }
     });
