@@ -4,6 +4,7 @@
 mod asm;
 mod bench;
 mod ci;
+mod fleet;
 mod stages;
 mod tools;
 
@@ -27,6 +28,8 @@ enum Command {
     Bench(bench::Options),
     /// Check that the loop that writes leaves is made of vector stores
     Asm,
+    /// Write inputs for `identmap fleet`, made of the real maps
+    FleetInputs(fleet::Options),
     /// Write the manual pages to docs/man
     Man(Mode),
     /// Write the shell completions to docs/completions
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Asm => asm::check(),
+        Command::FleetInputs(options) => fleet::write(&options),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

@@ -6,9 +6,11 @@ mod args;
 mod commands;
 mod disk;
 mod image;
+mod inputs;
 mod live;
 mod loaded;
 mod output;
+mod parallel;
 mod source;
 
 use std::process::ExitCode;
@@ -35,6 +37,7 @@ pub fn run() -> ExitCode {
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Fleet(args) => commands::fleet::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
         #[cfg(feature = "preflight")]
         Command::Preflight(args) => commands::preflight::run(args, &cli.output),

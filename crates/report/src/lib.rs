@@ -7,6 +7,7 @@ mod capture;
 mod check;
 mod diff;
 mod explain;
+pub mod fleet;
 mod hex;
 mod leaf_count;
 mod map;

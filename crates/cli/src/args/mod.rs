@@ -2,6 +2,7 @@
 
 mod capture;
 mod facts;
+mod fleet;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
@@ -15,6 +16,7 @@ use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
 pub(crate) use facts::Facts;
+pub(crate) use fleet::{Fleet, Format};
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::Preflight;
@@ -96,6 +98,8 @@ pub(crate) enum Command {
     /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
     /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
+    /// Judge thousands of machines in one run, and group what is found
+    Fleet(Fleet),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
     /// Run a kernel's first instructions under the map it would be entered with

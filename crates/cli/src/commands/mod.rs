@@ -4,6 +4,8 @@ pub(crate) mod capture;
 pub(crate) mod check;
 pub(crate) mod diff;
 pub(crate) mod explain;
+pub(crate) mod fleet;
+mod judging;
 pub(crate) mod map;
 pub(crate) mod matrix;
 mod planning;
