@@ -2,7 +2,7 @@
 
 use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
-use identmap_linux::{Condition, Consumer, Kind, Need, PolicyKind, Producer, traps};
+use identmap_linux::{Condition, Consumer, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
     Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
 };
@@ -110,12 +110,7 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
 }
 
 /// What can go wrong although everything is mapped.
-pub(crate) fn of_jump(
-    machine: &Machine,
-    producer: &Producer,
-    consumer: &Consumer,
-    kind: Kind,
-) -> Vec<Finding> {
+pub(crate) fn of_jump(machine: &Machine, producer: &Producer, consumer: &Consumer) -> Vec<Finding> {
     let mut found = Vec::new();
     let candidates = producer.traits().candidates();
     if candidates.iter().any(|t| traps::level_change(machine, t, consumer)) {
@@ -131,14 +126,6 @@ pub(crate) fn of_jump(
                 )
                 .link(traps::LEVEL_CHANGE_SOURCE);
         found.push(finding);
-    }
-    if kind == Kind::Kdump && machine.crash_kernels.is_empty() {
-        let what = "no memory reserved for a crash kernel";
-        let why = "no reservation is known of this machine; kexec -p has nowhere to load to";
-        let remedy = "boot with crashkernel=SIZE, or give /proc/iomem read as root";
-        let finding =
-            Finding::new("no-crash-kernel", Severity::Error, Confidence::Unknown, what, why);
-        found.push(finding.remedy(remedy));
     }
     found
 }

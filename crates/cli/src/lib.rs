@@ -7,6 +7,7 @@ mod commands;
 mod disk;
 mod image;
 mod inputs;
+mod kdump;
 mod live;
 mod loaded;
 mod output;

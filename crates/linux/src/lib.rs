@@ -13,6 +13,7 @@
 
 pub mod boot;
 pub mod btf;
+pub mod crashkernel;
 pub mod firmware;
 pub mod history;
 pub mod kallsyms;

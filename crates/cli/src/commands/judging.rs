@@ -1,12 +1,15 @@
 //! One machine's audit, as `check` and `fleet` both make it.
 
-use identmap_audit::{Audit, Question, Severity, Verdict, check};
+use std::path::Path;
+
+use identmap_audit::{Audit, Question, Severity, Verdict, check, kdump_of_system};
 use identmap_linux::{Consumer, Kind, Producer};
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
 
 use crate::args::{Facts, FailOn};
 use crate::image::{self, Image};
+use crate::kdump;
 use crate::output::{Failure, Status};
 use crate::source;
 
@@ -29,7 +32,11 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     let image = of_image(source, facts, bundle.as_ref(), &mut machine, kind);
     let tables = image::for_audit(&image);
     let question = Question { machine: &machine, producer, consumer, kind, tables };
-    let audit = check(&question);
+    let mut audit = check(&question);
+    if source == "live" && kind == Kind::Kdump {
+        let release = question.machine.kernel.as_deref();
+        audit.add(kdump_of_system(&kdump::state(Path::new("/"), release)));
+    }
     let Question { producer, consumer, .. } = question;
     Ok(Judged { machine, producer, consumer, audit })
 }

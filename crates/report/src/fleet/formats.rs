@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::summary::Summary;
-use super::{FleetRow, FleetVerdict};
+use super::{FleetRow, FleetVerdict, printable};
 
 pub(super) fn json_line(row: &FleetRow) -> String {
     // Strings, numbers and maps with string keys: nothing that serde_json refuses.
@@ -17,7 +17,7 @@ pub(super) fn tap_plan(total: usize) -> String {
 
 pub(super) fn tap_line(number: usize, row: &FleetRow) -> String {
     // `#` begins a directive.
-    let name = row.source.replace('#', "\\#").replace(['\n', '\r'], " ");
+    let name = printable(&row.source).replace('#', "\\#");
     let why = reason(row).replace('#', "\\#");
     match row.verdict {
         FleetVerdict::Safe => format!("ok {number} - {name}\n"),

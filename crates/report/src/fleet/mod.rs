@@ -118,7 +118,7 @@ impl FleetRow {
     pub fn unreadable(source: &str, error: &str) -> FleetRow {
         // The lines after the first show the place with a caret.
         let first = error.lines().next().unwrap_or_default();
-        let why = first.strip_prefix(source).map_or(first, |rest| rest.trim_start_matches(": "));
+        let why = first.strip_prefix(source).map_or(first, |rest| rest.trim_start_matches(':'));
         FleetRow {
             schema: SCHEMA,
             source: source.to_owned(),
@@ -127,7 +127,7 @@ impl FleetRow {
             firmware: None,
             kernel: None,
             causes: Vec::new(),
-            reason: Some(one_line(why)),
+            reason: Some(one_line(why.trim_start())),
             findings: BTreeMap::new(),
         }
     }
@@ -150,7 +150,12 @@ const SCHEMA: &str = "identmap.fleet/1";
 /// Texts of machines are theirs: no control character of theirs breaks a line or a terminal.
 fn one_line(text: &str) -> String {
     const MOST: usize = 240;
-    text.chars().take(MOST).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    printable(text).chars().take(MOST).collect()
+}
+
+/// Names of files are whoever's: the same for them.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// What is printed.

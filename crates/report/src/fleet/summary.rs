@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::{FleetRow, FleetVerdict};
+use super::{FleetRow, FleetVerdict, printable};
 use crate::text::{Columns, Style, Tone};
 
 /// Most groups, and most unreadable files, that the text lists; JSON has every machine.
@@ -43,7 +43,8 @@ impl Summary {
         }
         if row.verdict == FleetVerdict::Unreadable {
             if self.unreadable.len() < MOST_FILES {
-                self.unreadable.push((row.source.clone(), row.reason.clone().unwrap_or_default()));
+                self.unreadable
+                    .push((printable(&row.source), row.reason.clone().unwrap_or_default()));
             }
             return;
         }
@@ -53,7 +54,7 @@ impl Summary {
             firmware: row.firmware.clone(),
             causes: row.causes.clone(),
         };
-        let new = || Group { machines: 0, example: row.source.clone() };
+        let new = || Group { machines: 0, example: printable(&row.source) };
         self.groups.entry(key).or_insert_with(new).machines += 1;
     }
 
