@@ -5,6 +5,7 @@
 
 mod capture;
 mod check;
+mod decode;
 mod diff;
 mod explain;
 pub mod fleet;
@@ -18,6 +19,7 @@ mod wrap;
 
 pub use capture::CaptureReport;
 pub use check::CheckReport;
+pub use decode::DecodeReport;
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};

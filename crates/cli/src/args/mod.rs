@@ -1,6 +1,7 @@
 //! The command line.
 
 mod capture;
+mod decode;
 mod facts;
 mod fleet;
 mod plan;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
+pub(crate) use decode::Decode;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
 pub(crate) use plan::PlanArgs;
@@ -98,6 +100,8 @@ pub(crate) enum Command {
     /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
     /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
+    /// Explain register dumps: what kexec's debug handler, an oops or an early exception printed
+    Decode(Decode),
     /// Judge thousands of machines in one run, and group what is found
     Fleet(Fleet),
     /// Put what a machine tells into one small file, without what identifies it

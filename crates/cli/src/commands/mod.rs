@@ -2,6 +2,7 @@
 
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod decode;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod fleet;
