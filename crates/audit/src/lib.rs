@@ -8,6 +8,7 @@ mod kdump;
 mod matrix;
 mod planned;
 mod scene;
+mod triage;
 
 pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUsed, check, is_uv};
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
@@ -16,3 +17,4 @@ pub use kdump::{Dumps, KdumpState, kdump_of_system};
 pub use matrix::{Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix};
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};
+pub use triage::{Cause, Likelihood, Saw, Way, triage, ways};

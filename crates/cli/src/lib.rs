@@ -38,6 +38,7 @@ pub fn run() -> ExitCode {
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Triage(args) => commands::triage::run(args, &cli.output),
         Command::Decode(args) => commands::decode::run(args, &cli.output),
         Command::Fleet(args) => commands::fleet::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),

@@ -15,6 +15,7 @@ mod map;
 mod matrix;
 mod tables;
 mod text;
+mod triage;
 mod wrap;
 
 pub use capture::CaptureReport;
@@ -27,3 +28,4 @@ pub use map::MapReport;
 pub use matrix::MatrixReport;
 pub use tables::{TablesReport, TablesSource};
 pub use text::{Columns, Style, Tone, human_size};
+pub use triage::TriageReport;

@@ -8,6 +8,7 @@ mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
 mod tables;
+mod triage;
 mod values;
 
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::Preflight;
 pub(crate) use tables::{Piece, Tables};
+pub(crate) use triage::Triage;
 use values::address;
 
 /// Will this machine survive kexec?
@@ -100,6 +102,8 @@ pub(crate) enum Command {
     /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
     /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
+    /// After a jump that went wrong: what it was likely to be, and how to see it the next time
+    Triage(Triage),
     /// Explain register dumps: what kexec's debug handler, an oops or an early exception printed
     Decode(Decode),
     /// Judge thousands of machines in one run, and group what is found

@@ -13,3 +13,4 @@ mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;
 pub(crate) mod tables;
+pub(crate) mod triage;
