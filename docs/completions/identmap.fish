@@ -38,6 +38,9 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say 
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
@@ -168,6 +171,71 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l saw -d 'What was seen' -r -f -a "firmware-reset\t'The firmware\'s screen: the machine reset'
+hang\t'Nothing more, and no answer, neither on the network nor to keys'
+dark-but-pings\t'A dark or frozen screen, but the machine answers on the network'
+old-kernel\t'The kernel that was left, or the boot loader\'s default, is running'
+corruption\t'The new kernel runs, but memory is damaged: initramfs, ACPI, TPM log, random crashes'
+panic\t'The new kernel said something before it died'
+no-dump\t'A crash, and no dump (supposes --panic)'"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s p -l panic -d 'It was the crash kernel (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l machine -d 'The machine it happened on: live, FILE (a bundle or a boot log), or sample:NAME' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s p -l panic -d 'It happened on the way to the crash kernel (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l format -d 'What to print: a summary, a line of JSON for each machine, or what monitors and test tools read' -r -f -a "text\t'A summary by hardware, firmware and cause'
+json\t'A line of JSON for each machine'
+prometheus\t'Metrics for Prometheus\' textfile collector'
+junit\t'JUnit\'s XML'
+tap\t'The Test Anything Protocol'"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s o -l output -d 'Write to FILE, which is replaced in one step when all of it is written' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l producer -d 'The kernel they kexec from, as uname -r prints it, instead of the one they run' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l consumer -d 'The kernel they kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
+warning\t''
+info\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l depth -d 'How deep to look into directories' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l jobs -d 'How many machines to judge at once [default: one for each processor]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s p -l panic -d 'Judge the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -178,11 +246,14 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables triage decode fleet capture help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

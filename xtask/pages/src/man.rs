@@ -112,17 +112,24 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("capture") => "The bundle was written, or shown.",
         Some("tables") => "Everything was read.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
+        Some("fleet") => "All are safe, or not so bad as --fail-on says.",
+        Some("triage") => "Causes were listed, whatever they are.",
+        Some("decode") => "Dumps were explained.",
         _ => "Safe: no problem was found.",
     };
     let problem = match command {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix" | "capture" | "tables") => "",
+        Some("matrix" | "capture" | "tables" | "triage" | "decode") => "",
+        Some("fleet") => "At least one is unsafe.",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture") => "",
+        Some("map" | "explain" | "capture" | "triage" | "decode") => "",
+        Some("fleet") => {
+            "None is unsafe, but of at least one it cannot be told, or it cannot be read."
+        }
         Some("matrix") => "Nothing can be told.",
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
@@ -130,7 +137,11 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "Memory cannot be compared.",
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
-    let unusable = "Usage, input that cannot be read, or a map that cannot be made.";
+    let unusable = match command {
+        Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
+        Some("decode") => "Usage, input that cannot be read, or no register dump in it.",
+        _ => "Usage, input that cannot be read, or a map that cannot be made.",
+    };
     for (status, meaning) in [("0", safe), ("1", problem), ("2", unusable), ("3", unknown)] {
         if !meaning.is_empty() {
             item(&mut roff, &[bold(status)], meaning);
@@ -173,6 +184,14 @@ const FILES: &[(&str, &str)] = &[
     ("/sys/class/dmi/id", "Which machine this is."),
     ("/sys/firmware/sgi_uv, /proc/sgi_uv", "Whether this is an HPE UV system."),
     ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether an image is loaded."),
+    (
+        "/etc/kdump.conf, /etc/default/kdump-tools, /etc/systemd/system, /var/crash",
+        "With check --panic: whether kdump is set up, and its last dump.",
+    ),
+    (
+        "/var/lib/identmap/kdump-tested",
+        "When somebody last saw kdump work: its time of change. Nothing but you creates it.",
+    ),
 ];
 
 const MAIN_EXAMPLES: &[(&str, &str)] = &[
@@ -200,6 +219,52 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
             ("identmap check --nogbpages", "What if the running kernel had been booted with it?"),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
+            (
+                "identmap check --panic",
+                "Would a crash be caught? The crash kernel's image, and kdump.",
+            ),
+        ],
+    ),
+    (
+        "fleet",
+        &[
+            ("identmap fleet /srv/bundles", "Every bundle and log below it, summed up."),
+            (
+                "identmap fleet --consumer 6.12.30 --json -o fleet.jsonl /srv/bundles",
+                "What the next kernel would meet on each, a line of JSON for each.",
+            ),
+            (
+                "identmap fleet live --format prometheus -o /var/lib/prometheus/node-exporter/identmap.prom",
+                "This machine, for Prometheus' textfile collector.",
+            ),
+            (
+                "identmap fleet --format junit -o fleet.xml /srv/bundles",
+                "For a test system. Those that cannot be told count as skipped.",
+            ),
+        ],
+    ),
+    (
+        "triage",
+        &[
+            (
+                "identmap triage bundle.json --saw firmware-reset",
+                "The machine reset; the bundle was taken before.",
+            ),
+            (
+                "identmap triage --saw dark-but-pings",
+                "On the machine itself, after it was brought back.",
+            ),
+            ("identmap triage --saw no-dump", "It crashed, and there is no dump."),
+        ],
+    ),
+    (
+        "decode",
+        &[
+            ("identmap decode console.log", "Every register dump in a console's log."),
+            (
+                "identmap decode console.log --machine bundle.json",
+                "The same, and what the addresses are on the machine it happened on.",
+            ),
         ],
     ),
     (
