@@ -2,6 +2,7 @@
 //! cannot be read is reported and the rest judged.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -104,7 +105,7 @@ fn every_machine_fares_as_check_says() {
         assert_eq!(row["hardware"], report["machine"]["hardware"]);
         let findings = report["findings"].as_array().unwrap();
         let counted: u64 =
-            row["findings"].as_object().unwrap().values().flat_map(Value::as_u64).sum();
+            row["findings"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
         assert_eq!(counted, findings.len() as u64, "{line}");
         for cause in row["causes"].as_array().unwrap() {
             assert!(findings.iter().any(|finding| finding["id"] == *cause), "{line}");
@@ -188,7 +189,6 @@ fn a_file_is_replaced_in_one_step_or_not_at_all() {
     for line in samples {
         line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap();
     }
-    use std::os::unix::fs::PermissionsExt;
     let mode = fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o444, 0o444, "whoever collects it can read it");
     assert_eq!(fs::read_dir(&directory.0).unwrap().count(), 1, "nothing is left beside it");

@@ -1,6 +1,7 @@
 //! The recipes in packaging/: each is run, with stand-ins for what it calls; linters look at them where they are
 //! installed (`shellcheck`, `systemd-analyze`).
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -180,10 +181,12 @@ fn systemd_finds_the_units_sound() {
         let name = file.file_name().unwrap().to_str().unwrap().to_owned();
         let parent = file.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(&file).unwrap();
-        if parent.ends_with(".d") {
+        let kind =
+            |path: &str| Path::new(path).extension().and_then(OsStr::to_str).map(str::to_owned);
+        if kind(&parent).as_deref() == Some("d") {
             fs::create_dir_all(units.join(&parent)).unwrap();
             unit(&format!("{parent}/{name}"), &text);
-        } else if name.ends_with(".service") || name.ends_with(".timer") {
+        } else if matches!(kind(&name).as_deref(), Some("service" | "timer")) {
             unit(&name, &text);
             verified.push(name);
         }

@@ -79,7 +79,7 @@ fn every_machine_and_symptom_gets_causes_worst_first_and_ways_to_see() {
                 .as_array()
                 .unwrap()
                 .iter()
-                .flat_map(|way| way["id"].as_str())
+                .filter_map(|way| way["id"].as_str())
                 .collect();
             // EFI's ways only where there is EFI.
             assert_eq!(

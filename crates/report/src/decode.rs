@@ -367,13 +367,13 @@ fn notes(dump: &Dump, addresses: &[AddressRow]) -> Vec<String> {
         if !fault.identity {
             note("what is said of the address holds if it was used as a physical one");
         }
-    } else if let Some(address) = dump.address {
-        if dump.origin == Origin::Oops || address >> 47 != 0 {
-            note(
-                "the address is a virtual one: which memory it is, that kernel's own page tables decide, not an \
-                 identity map",
-            );
-        }
+    } else if let Some(address) = dump.address
+        && (dump.origin == Origin::Oops || address >> 47 != 0)
+    {
+        note(
+            "the address is a virtual one: which memory it is, that kernel's own page tables decide, not an \
+             identity map",
+        );
     }
     notes
 }

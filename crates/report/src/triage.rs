@@ -107,7 +107,7 @@ impl TriageReport {
         }
         let _ = writeln!(out, "\n{}", style.paint(Tone::Strong, "To see it the next time"));
         for way in &self.ways {
-            let _ = writeln!(out, "  {:<12} shows {}", way.id, way.shows);
+            out.push_str(&wrapped(&format!("{}: shows {}", way.id, way.shows), 2, "  "));
             // Whole lines: they are there to be copied.
             if way.before.is_some() && way.before == way.after {
                 let _ = writeln!(out, "    both kernels: {}", way.before.as_deref().unwrap_or(""));

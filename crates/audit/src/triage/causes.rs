@@ -1,5 +1,7 @@
 //! The causes, each with its rule.
 
+use std::fmt::Write;
+
 use identmap_linux::Kind;
 use identmap_machine::Machine;
 
@@ -11,29 +13,31 @@ pub(super) fn of(saw: Saw, machine: &Machine, audit: &Audit, kind: Kind) -> Vec<
     let case = Case { saw, machine, audit, kind };
     let causes: Vec<Option<Cause>> = match saw {
         Saw::FirmwareReset => vec![
-            case.gap(),
+            Some(case.gap()),
             case.exposure(),
             case.level_change(),
             case.encryption(),
-            case.not_the_map(),
+            Some(case.not_the_map()),
             Some(watchdog()),
         ],
         Saw::Hang => vec![
             case.exposure(),
-            case.gap(),
+            Some(case.gap()),
             case.encryption(),
-            case.no_display(),
-            case.not_the_map(),
+            Some(case.no_display()),
+            Some(case.not_the_map()),
             Some(devices()),
         ],
-        Saw::DarkButPings => vec![case.no_display(), Some(network_of_firmware())],
-        Saw::OldKernel => vec![case.not_loaded(), case.reset_unseen(), Some(boot_path())],
-        Saw::Corruption => vec![case.overwritten(), case.exposure(), Some(devices())],
-        Saw::Panic => vec![case.overwritten(), Some(decode_it()), Some(devices())],
+        Saw::DarkButPings => vec![Some(case.no_display()), Some(network_of_firmware())],
+        Saw::OldKernel => {
+            vec![Some(case.not_loaded()), Some(case.reset_unseen()), Some(boot_path())]
+        }
+        Saw::Corruption => vec![Some(case.overwritten()), case.exposure(), Some(devices())],
+        Saw::Panic => vec![Some(case.overwritten()), Some(decode_it()), Some(devices())],
         Saw::NoDump => vec![
             case.kdump("no-crash-kernel", "no memory was reserved for a crash kernel"),
             case.kdump("crash-image", "no crash image was loaded"),
-            case.gap(),
+            Some(case.gap()),
             case.kdump("crash-kernel-size", "the crash kernel ran out of memory"),
             case.kdump(
                 "crash-kernel-low",
@@ -94,14 +98,14 @@ impl Case<'_> {
         })
     }
 
-    fn gap(&self) -> Option<Cause> {
+    fn gap(&self) -> Cause {
         let what = "the identity map lacked something";
         let findings = self.findings(&["gap"]);
         if findings.is_empty() {
             let why =
                 "by what is known of the machine, everything that the next kernel reads was mapped";
             let confirm = "identmap check says what that rests on";
-            return Some(cause("gap", Likelihood::Unlikely, what, why, confirm));
+            return cause("gap", Likelihood::Unlikely, what, why, confirm);
         }
         let mut likelihood = self.likelihood(&findings);
         let sure = if likelihood == Likelihood::Likely {
@@ -123,7 +127,7 @@ impl Case<'_> {
         }
         let confirm = "with nogbpages off, or from a kernel with the other policy, it works or fails otherwise \
                        (identmap matrix); a dump of kexec's debug handler names the address (identmap decode)";
-        Some(Cause { findings, ..cause("gap", likelihood, what, why, confirm) })
+        Cause { findings, ..cause("gap", likelihood, what, why, confirm) }
     }
 
     fn exposure(&self) -> Option<Cause> {
@@ -172,7 +176,7 @@ impl Case<'_> {
     }
 
     /// It reset or hung, and nothing of the map explains it.
-    fn not_the_map(&self) -> Option<Cause> {
+    fn not_the_map(&self) -> Cause {
         let reset = self.saw == Saw::FirmwareReset;
         let likelihood = match self.audit.verdict {
             Verdict::Safe => Likelihood::Possible,
@@ -188,15 +192,14 @@ impl Case<'_> {
         let confirm = "the same new kernel, started by the boot loader with the same command line: if it fails \
                        there too, it was not kexec";
         let what = "the new kernel's early start, not the map";
-        Some(cause("early-boot", likelihood, what, why, confirm))
+        cause("early-boot", likelihood, what, why, confirm)
     }
 
-    fn no_display(&self) -> Option<Cause> {
+    fn no_display(&self) -> Cause {
         let words = || self.machine.cmdline.iter().flat_map(|line| line.split_whitespace());
         let has = |name: &str| words().any(|word| word == name);
         let serial_only = words()
-            .filter(|word| word.starts_with("console="))
-            .last()
+            .rfind(|word| word.starts_with("console="))
             .is_some_and(|last| last.starts_with("console=ttyS"));
         let (mut likelihood, mut why) = match self.saw {
             Saw::DarkButPings => (
@@ -224,10 +227,10 @@ impl Case<'_> {
         let confirm = "log in over the network and read dmesg: \"simple-framebuffer\", \"efifb\" and the graphics \
                        driver's lines say what drives the screen; try the new kernel without nomodeset, with its \
                        graphics driver in the initramfs";
-        Some(cause("display", likelihood, "only the display is lost", why, confirm))
+        cause("display", likelihood, "only the display is lost", why, confirm)
     }
 
-    fn not_loaded(&self) -> Option<Cause> {
+    fn not_loaded(&self) -> Cause {
         let (loaded, file) = match self.kind {
             Kind::Kexec => (self.machine.kexec_loaded, "/sys/kernel/kexec_loaded"),
             Kind::Kdump => (self.machine.kexec_crash_loaded, "/sys/kernel/kexec_crash_loaded"),
@@ -247,10 +250,10 @@ impl Case<'_> {
             + "; systemctl kexec without an image, and reboot scripts, fall back to the firmware";
         let confirm = "kexec -l, read the file just before the jump, and the log of kexec-load.service or of the \
                        unit that loads";
-        Some(cause("not-loaded", likelihood, "no image was loaded", why, confirm))
+        cause("not-loaded", likelihood, "no image was loaded", why, confirm)
     }
 
-    fn reset_unseen(&self) -> Option<Cause> {
+    fn reset_unseen(&self) -> Cause {
         let likelihood = match self.audit.verdict {
             Verdict::Unsafe => Likelihood::Likely,
             Verdict::Unknown => Likelihood::Possible,
@@ -261,15 +264,16 @@ impl Case<'_> {
                        boot loader starts its default"
             .to_owned();
         if let Some(worst) = self.at(&findings) {
-            why += &format!(", and there is a reason for a reset: {} ({})", worst.what, worst.id);
+            let _ =
+                write!(why, ", and there is a reason for a reset: {} ({})", worst.what, worst.id);
         }
         let confirm = "how long it took: a jump takes seconds, firmware takes longer; the boot loader's and the \
                        firmware's log; then identmap triage --saw firmware-reset";
         let what = "the machine reset and booted the default";
-        Some(Cause { findings, ..cause("reset-unseen", likelihood, what, why, confirm) })
+        Cause { findings, ..cause("reset-unseen", likelihood, what, why, confirm) }
     }
 
-    fn overwritten(&self) -> Option<Cause> {
+    fn overwritten(&self) -> Cause {
         let findings: Vec<usize> = {
             let all = self.audit.findings.iter().enumerate();
             all.filter(|(_, f)| matches!(f.id, "overlap" | "map-lint" | "conflict"))
@@ -295,7 +299,7 @@ impl Case<'_> {
                 something alive";
         let confirm = "identmap diff SOURCE compares the maps; boot with memmap= around the range in question";
         let what = "something was put over memory in use";
-        Some(Cause { findings, ..cause("overwritten", likelihood, what, why, confirm) })
+        Cause { findings, ..cause("overwritten", likelihood, what, why, confirm) }
     }
 
     fn kdump(&self, id: &'static str, what: &str) -> Option<Cause> {
@@ -311,7 +315,7 @@ impl Case<'_> {
         };
         let mut confirm = "identmap check -p on the machine".to_owned();
         if let Some(remedy) = &finding.remedy {
-            confirm += &format!("; against it: {remedy}");
+            let _ = write!(confirm, "; against it: {remedy}");
         }
         let why = finding.why.clone();
         Some(Cause { findings, ..cause(id, likelihood, what, why, &confirm) })

@@ -52,11 +52,10 @@ const USUAL_BAUD: u32 = 115_200;
 /// The port that the command line names; else the first.
 fn serial_port(machine: &Machine) -> Port {
     let words = machine.cmdline.iter().flat_map(|line| line.split_whitespace());
-    let named = words.filter_map(|word| {
+    let mut named = words.filter_map(|word| {
         let (name, value) = word.split_once('=')?;
         let tty = value.strip_prefix(match name {
-            "console" => "ttyS",
-            "earlyprintk" => "ttyS",
+            "console" | "earlyprintk" => "ttyS",
             _ => return None,
         })?;
         let (number, options) = tty.split_once(',').unwrap_or((tty, ""));
@@ -69,7 +68,7 @@ fn serial_port(machine: &Machine) -> Port {
         Some(Port { io, number, baud: baud.unwrap_or(USUAL_BAUD), why })
     });
     // The last console= is /dev/console.
-    named.last().unwrap_or_else(|| {
+    named.next_back().unwrap_or_else(|| {
         let spcr = machine.acpi_tables.iter().any(|table| table.signature == "SPCR");
         let why = if spcr {
             "firmware names a serial console in its SPCR table, which may be another one than this, the first: \
@@ -174,7 +173,7 @@ fn ramoops(machine: &Machine, audit: &Audit) -> Option<Way> {
         before: Some(line.clone()),
         after: Some(line),
         then: "the same line for both kernels and for the one that is booted after it; there in /sys/fs/pstore \
-               (modprobe ramoops). In GRUB's files the $ is written \\\\\\$"
+               (modprobe ramoops). In /etc/default/grub the $ takes three backslashes before it"
             .to_owned(),
         why: format!(
             "{range} is RAM below 4 GiB that holds no table, no image and no reservation that is known; with the \
@@ -211,8 +210,8 @@ fn quiet_range(machine: &Machine, audit: &Audit) -> Option<PhysRange> {
     let taken =
         ranges::normalise(taken.iter().map(|range| range.round_out(PageSize::Size2M)).collect());
     let free = ranges::subtract(&ranges::intersect(&ranges::normalise(ram), &[window]), &taken);
-    let fitting = free.into_iter().filter(|range| range.len() > 2 * AWAY + RAMOOPS);
-    let last = fitting.last()?;
+    let mut fitting = free.into_iter().filter(|range| range.len() > 2 * AWAY + RAMOOPS);
+    let last = fitting.next_back()?;
     let end = (last.end().get() - AWAY) & !(RAMOOPS - 1);
     PhysAddr::new(end.checked_sub(RAMOOPS)?)
         .and_then(|start| PhysRange::from_len(start.get(), RAMOOPS).ok())

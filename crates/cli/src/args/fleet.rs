@@ -65,7 +65,7 @@ pub(crate) enum Format {
     Json,
     /// Metrics for Prometheus' textfile collector
     Prometheus,
-    /// JUnit's XML
+    /// `JUnit`'s XML
     Junit,
     /// The Test Anything Protocol
     Tap,

@@ -275,7 +275,7 @@ fn set(dump: &mut Dump, name: &'static str, value: u64) {
 
 /// A name as in a symbol table, without what a terminal would obey.
 fn symbol(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_graphic()).take(160).collect()
+    text.chars().filter(char::is_ascii_graphic).take(160).collect()
 }
 
 /// `rip:0123456789abcdef` at the end of a line; what stands before it, a logger put there.
@@ -342,8 +342,9 @@ cr2:00000060dffff000\r
 
     #[test]
     fn a_logger_in_front_and_lost_lines_do_no_harm() {
-        let logged: String =
-            KEXEC.lines().skip(2).map(|line| format!("[2026-11-23 01:02:03] {line}\n")).collect();
+        let lines: Vec<String> =
+            KEXEC.lines().skip(2).map(|line| format!("[2026-11-23 01:02:03] {line}")).collect();
+        let logged = lines.join("\n");
         let dump = one(&logged);
         assert_eq!((dump.vector, dump.error), (None, Some(0x8000_0003)));
         assert_eq!(dump.address, Some(0x60_dfff_f000));

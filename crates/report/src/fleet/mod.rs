@@ -167,7 +167,7 @@ pub enum FleetFormat {
     Json,
     /// Metrics in the text format of Prometheus.
     Prometheus,
-    /// JUnit's XML.
+    /// `JUnit`'s XML.
     Junit,
     /// The Test Anything Protocol, version 13.
     Tap,
