@@ -57,6 +57,7 @@ seed() {
 	btf | core_file) printf '\000' >"corpus/$1/whole" ;;
 	kallsyms) printf 'ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\nffffffffc0000000 b pfn_mapped\t[m]\n0000000000000000 b vmemmap_base\n' >"corpus/$1/some" ;;
 	loaded_image) for kernel in 0 1 2 3 4 5 6 7; do printf "\\00$kernel" >"corpus/$1/kernel-$kernel"; done ;;
+	kernel_file) for file in 0 1 2 3 4 5 6 7 8; do printf "\\00$file" >"corpus/$1/made-$file"; done ;;
 	live_boot_params) [ -e "corpus/$1/zero" ] || head -c 4096 /dev/zero >"corpus/$1/zero" ;;
 	esac
 	[ ! -d "regressions/$1" ] || find "regressions/$1" -type f -exec cp -n {} "corpus/$1/" \;
@@ -65,7 +66,7 @@ seed() {
 longest() {
 	case $1 in
 	plan | tables | loaded_image | decode_tables) echo 512 ;;
-	btf | core_file) echo 4096 ;;
+	btf | core_file | kernel_file) echo 4096 ;;
 	range_text) echo 80 ;;
 	*) echo 32768 ;;
 	esac

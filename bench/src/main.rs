@@ -11,6 +11,7 @@ mod plans;
 mod policies;
 mod process;
 mod random;
+mod threads;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ usage: identmap-bench [SECTION]... [--oracle FILE] [--identmap FILE] [--rounds N
 
 sections (default: all)
   fill      building tables, beside memset of the same bytes
+  threads   building by several threads, in wall time
   plans     what plans cost, by memory and by number of ranges
   tables    tables used by each policy on every real map in testdata/machines
   process   `identmap check sample:*` as whole processes
@@ -67,13 +69,16 @@ fn run() -> Result<(), String> {
             "--instructions" => options.instructions = true,
             "--only" => options.only = Some(value()?),
             "once" => return fill::once(&value()?, &value()?),
-            "fill" | "plans" | "tables" | "process" => sections.push(arg),
+            "fill" | "threads" | "plans" | "tables" | "process" => sections.push(arg),
             _ => return Err(USAGE.into()),
         }
     }
     let wants = |name: &str| sections.is_empty() || sections.iter().any(|section| section == name);
     if wants("fill") {
         fill::run(&options)?;
+    }
+    if wants("threads") {
+        threads::run(&options)?;
     }
     if wants("plans") {
         plans::run(&options)?;

@@ -25,6 +25,9 @@ _identmap() {
             identmap,decode)
                 cmd="identmap__subcmd__decode"
                 ;;
+            identmap,diagnose)
+                cmd="identmap__subcmd__diagnose"
+                ;;
             identmap,diff)
                 cmd="identmap__subcmd__diff"
                 ;;
@@ -58,6 +61,9 @@ _identmap() {
             identmap__subcmd__help,decode)
                 cmd="identmap__subcmd__help__subcmd__decode"
                 ;;
+            identmap__subcmd__help,diagnose)
+                cmd="identmap__subcmd__help__subcmd__diagnose"
+                ;;
             identmap__subcmd__help,diff)
                 cmd="identmap__subcmd__help__subcmd__diff"
                 ;;
@@ -89,7 +95,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff tables triage decode fleet capture help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diagnose diff tables triage decode fleet capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -133,7 +139,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --panic --fail-on --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -155,11 +161,35 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -179,7 +209,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__decode)
-            opts="-p -J -q -b -h --machine --panic --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -205,11 +235,73 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__diagnose)
+            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -243,7 +335,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -295,6 +387,10 @@ _identmap() {
                     ;;
                 --sev)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --system-table)
@@ -367,7 +463,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diff tables triage decode fleet capture help"
+            opts="check map explain matrix diagnose diff tables triage decode fleet capture help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -409,6 +505,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__decode)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -535,7 +645,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__map)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --raw --base --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -589,6 +699,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -617,7 +731,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -639,11 +753,35 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -717,7 +855,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__triage)
-            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --system-table --config-table --panic --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -741,6 +879,10 @@ _identmap() {
                     ;;
                 --sev)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --system-table)

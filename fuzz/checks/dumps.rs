@@ -42,6 +42,8 @@ fn on() -> &'static (Machine, Audit) {
             consumer: Consumer::default(),
             kind: Kind::Kexec,
             tables: ImageTables::NotRead("a text".to_owned()),
+            entries: &[],
+            seen: None,
         });
         (machine, answer)
     })

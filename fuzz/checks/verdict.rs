@@ -38,7 +38,7 @@ pub fn check(bytes: &[u8]) {
 
 fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) {
     let tables = ImageTables::NotRead("a text".to_owned());
-    let question = Question { machine, producer, consumer, kind, tables };
+    let question = Question { machine, producer, consumer, kind, tables, entries: &[], seen: None };
     let answer = audit(&question);
     assert_eq!(answer.verdict, Verdict::of(&answer.findings));
     // What users would never forgive: a false `safe`.
@@ -51,7 +51,7 @@ fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) 
     check_text(&report.line());
     serde_json::to_string(&report).expect("a report is JSON");
 
-    let table = matrix(machine, &Candidate::defaults(machine), kind);
+    let table = matrix(machine, &Candidate::defaults(machine), kind, &[]);
     let report = MatrixReport::new("input", &table);
     check_text(&report.text(Style::default()));
     serde_json::to_string(&report).expect("a report is JSON");

@@ -17,6 +17,10 @@ pub mod dumps;
 pub mod entries;
 #[path = "../checks/kernel.rs"]
 pub mod kernel;
+#[path = "../checks/kernel_file.rs"]
+pub mod kernel_file;
+#[path = "../../crates/kexec/tests/support/mod.rs"]
+mod kernel_files;
 #[path = "../checks/parse.rs"]
 pub mod parse;
 #[path = "../checks/plan.rs"]

@@ -6,6 +6,7 @@ mod bench;
 mod ci;
 mod fleet;
 mod stages;
+mod static_build;
 mod tools;
 
 use std::process::ExitCode;
@@ -30,6 +31,12 @@ enum Command {
     Asm,
     /// Write inputs for `identmap fleet`, made of the real maps
     FleetInputs(fleet::Options),
+    /// Build the command as one static file, without debug symbols, and look at its size
+    Static {
+        /// With the emulator
+        #[arg(long)]
+        preflight: bool,
+    },
     /// Write the manual pages to docs/man
     Man(Mode),
     /// Write the shell completions to docs/completions
@@ -49,6 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::bench(&options),
         Command::Asm => asm::check(),
         Command::FleetInputs(options) => fleet::write(&options),
+        Command::Static { preflight } => static_build::build(preflight),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

@@ -1,7 +1,7 @@
 //! The go/no-go: every producer that this machine may be running, held against what the
 //! next kernel needs and what must not be mapped.
 
-use identmap::{PlanError, TableCount};
+use identmap::{PhysRange, PlanError, TableCount};
 use identmap_linux::tables::Tables;
 use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Producer, Traits};
 use identmap_linux::{gbpages, needs};
@@ -11,8 +11,8 @@ use crate::findings;
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
 use crate::{
-    Confidence, Coverage, Fate, Finding, MapInput, PolicyKind, Scene, Severity, SlackKind, Stage,
-    TablesUnusable, Verdict,
+    Confidence, Coverage, Fate, Finding, MapInput, PolicyKind, Scene, Seen, Severity, SlackKind,
+    Stage, TablesUnusable, Verdict,
 };
 
 /// What is to be judged.
@@ -28,6 +28,11 @@ pub struct Question<'a> {
     pub kind: Kind,
     /// The tables of the image that is loaded on the machine.
     pub tables: ImageTables<'a>,
+    /// Synthetic entries: requested by the producer too, whatever it is.
+    pub entries: &'a [PhysRange],
+    /// What runs of the consumer's first instructions showed, one for each producer that is possible: instead
+    /// of the needs by rule.
+    pub seen: Option<&'a [Seen]>,
 }
 
 /// The tables of the image that is to be entered.
@@ -105,7 +110,10 @@ pub struct PolicyFigures {
 pub fn check(question: &Question<'_>) -> Audit {
     let machine = question.machine;
     let layout = Layout::of(machine);
-    let needs = needs::needs(machine, layout.as_ref(), &question.consumer, question.kind);
+    let needs = match question.seen {
+        None => needs::needs(machine, layout.as_ref(), &question.consumer, question.kind),
+        Some(all) => Seen::needs_of(all),
+    };
     let hazards = hazards(machine);
     let stage = Stage {
         machine,
@@ -113,16 +121,24 @@ pub fn check(question: &Question<'_>) -> Audit {
         needs: &needs,
         hazards: &hazards,
         kind: question.kind,
+        entries: question.entries,
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
-    found.extend(findings::of_jump(machine, &question.producer, &question.consumer));
+    // A run has seen whether a change of levels goes well.
+    if question.seen.is_none() {
+        found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
+    }
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);
     for &traits in question.producer.traits().candidates() {
         for &gb in gbpages.candidates() {
-            match stage.scene(traits, gb) {
+            let scene = match question.seen {
+                None => stage.scene(traits, gb),
+                Some(all) => Seen::scene_of(all, &stage, traits, gb),
+            };
+            match scene {
                 Ok(scene) => match scenes.iter_mut().find(|known| known.maps_like(&scene)) {
                     Some(known) => known.also(&scene),
                     None => scenes.push(scene),
@@ -288,7 +304,7 @@ fn figures(
     traits: Traits,
     gbpages: bool,
 ) -> Result<PolicyFigures, PlanError> {
-    let list = identmap_linux::requests(stage.machine, stage.layout, &traits, stage.kind);
+    let list = stage.requests(&traits);
     let (requests, forbidden) = if policy == PolicyKind::Guarded {
         stage.guarded_input(&list)
     } else {

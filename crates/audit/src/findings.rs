@@ -110,7 +110,11 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
 }
 
 /// What can go wrong although everything is mapped.
-pub(crate) fn of_jump(machine: &Machine, producer: &Producer, consumer: &Consumer) -> Vec<Finding> {
+pub(crate) fn of_level_change(
+    machine: &Machine,
+    producer: &Producer,
+    consumer: &Consumer,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     let candidates = producer.traits().candidates();
     if candidates.iter().any(|t| traps::level_change(machine, t, consumer)) {
@@ -150,6 +154,13 @@ pub(crate) fn of_plan_error(error: PlanError) -> Finding {
 pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         scene.needs.iter().flat_map(|need| of_need(need, scene)).collect();
+    // The run says more of what it stopped at.
+    let told = |gap: &Finding| {
+        let of_run = |f: &Finding| Some(f.range?.intersects(gap.range?));
+        gap.id == "gap" && scene.run.iter().any(|f| of_run(f) == Some(true))
+    };
+    found.retain(|finding| !told(finding));
+    found.extend(scene.run.iter().cloned());
     found.extend(scene.exposures.iter().filter(|e| e.is_grave()).flat_map(of_grave_exposure));
     found.extend(of_cautions(&scene.exposures));
     found
@@ -256,6 +267,7 @@ fn source_name(scene: &Scene, index: usize) -> &'static str {
         Some(RequestSource::EfiConfigTable) => "the EFI configuration table",
         Some(RequestSource::AcpiTables) => "ACPI tables",
         Some(RequestSource::AcpiNvs) => "ACPI NVS",
+        Some(RequestSource::Synthetic) => "a synthetic entry",
     }
 }
 

@@ -119,9 +119,14 @@ impl Candidate {
     }
 }
 
-/// Draws the matrix.
+/// Draws the matrix; every producer requests the synthetic `entries` too.
 #[must_use]
-pub fn matrix(machine: &Machine, candidates: &[Candidate], kind: Kind) -> Matrix {
+pub fn matrix(
+    machine: &Machine,
+    candidates: &[Candidate],
+    kind: Kind,
+    entries: &[PhysRange],
+) -> Matrix {
     let layout = Layout::of(machine);
     let columns: Vec<(Machine, Vec<Need>)> = candidates
         .iter()
@@ -134,9 +139,11 @@ pub fn matrix(machine: &Machine, candidates: &[Candidate], kind: Kind) -> Matrix
             (seen, needs)
         })
         .collect();
-    let rows = rows();
-    let maps: Vec<RowMap> =
-        rows.iter().map(|row| RowMap::of(row, machine, layout.as_ref(), &columns, kind)).collect();
+    let rows = matrix_rows();
+    let maps: Vec<RowMap> = rows
+        .iter()
+        .map(|row| RowMap::of(row, machine, layout.as_ref(), &columns, kind, entries))
+        .collect();
     let (places, what, assumed) = places(&maps, &columns);
     let draw = |place: Vec<PhysRange>| {
         let cell = |map: &RowMap, column: usize| map.outcome(&columns[column].1, column, &place);
@@ -157,7 +164,39 @@ pub fn matrix(machine: &Machine, candidates: &[Candidate], kind: Kind) -> Matrix
     Matrix { rows, columns: candidates.iter().map(label).collect(), tables, assumed }
 }
 
-fn rows() -> Vec<MatrixRow> {
+/// The matrix whose cells something else fills in: by the number of the row, in [`matrix_rows`], and of the
+/// column.
+#[must_use]
+pub fn matrix_of(labels: Vec<String>, cell: impl Fn(usize, usize) -> Outcome) -> Matrix {
+    let rows = matrix_rows();
+    let columns: Vec<MatrixColumn> =
+        labels.into_iter().map(|label| MatrixColumn { label }).collect();
+    let line = |row| (0..columns.len()).map(|column| cell(row, column)).collect();
+    let cells = (0..rows.len()).map(line).collect();
+    let table = Hypothesis { place: Vec::new(), what: Vec::new(), cells };
+    Matrix { rows, columns, tables: vec![table], assumed: false }
+}
+
+impl MatrixRow {
+    /// A recent kernel's ways, but for those that the row states.
+    #[must_use]
+    pub fn traits(&self) -> Traits {
+        let recent = Producer::of(KernelVersion::parse("6.12.30", None).ok());
+        let policy = match self.policy {
+            PolicyKind::RoundOut | PolicyKind::ExactOnUv => LinuxPolicy::RoundOut,
+            PolicyKind::Exact | PolicyKind::Guarded => LinuxPolicy::Exact,
+        };
+        let traits = match recent.traits() {
+            Known::Certain(traits) => *traits,
+            Known::Uncertain { candidates, .. } => candidates[0],
+        };
+        Traits { policy, config_table: self.config_table, ..traits }
+    }
+}
+
+/// The producers that a matrix compares.
+#[must_use]
+pub fn matrix_rows() -> Vec<MatrixRow> {
     let mut rows = Vec::new();
     for config_table in [false, true] {
         for policy in [PolicyKind::RoundOut, PolicyKind::Exact] {
@@ -184,24 +223,15 @@ impl RowMap {
         layout: Option<&Layout>,
         columns: &[(Machine, Vec<Need>)],
         kind: Kind,
+        entries: &[PhysRange],
     ) -> RowMap {
-        // A recent kernel's ways, but for the two that the row states.
-        let recent = Producer::of(KernelVersion::parse("6.12.30", None).ok());
-        let policy = match row.policy {
-            PolicyKind::RoundOut | PolicyKind::ExactOnUv => LinuxPolicy::RoundOut,
-            PolicyKind::Exact | PolicyKind::Guarded => LinuxPolicy::Exact,
-        };
-        let traits = match recent.traits() {
-            Known::Certain(traits) => *traits,
-            Known::Uncertain { candidates, .. } => candidates[0],
-        };
-        let traits = Traits { policy, config_table: row.config_table, ..traits };
+        let traits = row.traits();
         let hazards = hazards(machine);
         let ram: Vec<PhysRange> =
             layout.map_or_else(Vec::new, |layout| layout.of_kind(MemType::Usable).collect());
         let plan = |needs: &[Need]| {
-            let stage = Stage { machine, layout, needs, hazards: &hazards, kind };
-            let list = identmap_linux::requests(machine, layout, &traits, kind);
+            let stage = Stage { machine, layout, needs, hazards: &hazards, kind, entries };
+            let list = stage.requests(&traits);
             let (mut requests, mut forbidden) = (list.ranges(), Vec::new());
             if row.policy == PolicyKind::Guarded {
                 (requests, forbidden) = stage.guarded_input(&list);

@@ -5,7 +5,7 @@ use identmap_linux::tables::Tables;
 use identmap_linux::{Certainty, Condition, Kind, Need, Place, RequestList, Traits, requests};
 use identmap_machine::{Hazard, Layout, Machine, Severity as HazardSeverity, ranges};
 
-use crate::{Coverage, MapInput, SlackKind, TablesUnusable};
+use crate::{Coverage, Finding, MapInput, SlackKind, TablesUnusable};
 
 /// How a need fares under one map.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -95,6 +95,8 @@ pub struct Scene {
     pub needs: Vec<NeedFate>,
     /// Every hazard it reaches.
     pub exposures: Vec<Exposure>,
+    /// How a run of the consumer under this map ended, where there was one.
+    pub run: Vec<Finding>,
     /// The producers that map just this, each in a few words.
     pub labels: Vec<String>,
 }
@@ -112,13 +114,17 @@ pub struct Stage<'a> {
     pub hazards: &'a [Hazard],
     /// `kexec -l` or `-p`.
     pub kind: Kind,
+    /// Synthetic entries, which every producer requests too.
+    pub entries: &'a [PhysRange],
 }
 
 impl Scene {
     /// Whether this producer maps and asks for the same as another.
     #[must_use]
     pub fn maps_like(&self, other: &Scene) -> bool {
-        self.coverage.runs == other.coverage.runs && self.needs == other.needs
+        self.coverage.runs == other.coverage.runs
+            && self.needs == other.needs
+            && self.run == other.run
     }
 
     fn labelled(mut self) -> Scene {
@@ -143,12 +149,20 @@ impl Scene {
 }
 
 impl Stage<'_> {
+    /// What a producer with these traits requests, the synthetic entries last.
+    #[must_use]
+    pub fn requests(&self, traits: &Traits) -> RequestList {
+        let mut list = requests(self.machine, self.layout, traits, self.kind);
+        list.add_synthetic(self.entries);
+        list
+    }
+
     /// Plans what a producer with these traits maps, and holds it against needs and hazards.
     ///
     /// # Errors
     /// As [`identmap::Plan::new`].
     pub fn scene(&self, traits: Traits, gbpages: bool) -> Result<Scene, PlanError> {
-        let list = requests(self.machine, self.layout, &traits, self.kind);
+        let list = self.requests(&traits);
         let coverage = Coverage::plan(&MapInput {
             config: traits.config(self.machine, gbpages),
             policy: traits.policy.into(),
@@ -171,7 +185,7 @@ impl Stage<'_> {
         gbpages: bool,
         tables: &Tables,
     ) -> Result<Scene, TablesUnusable> {
-        let list = requests(self.machine, self.layout, &traits, self.kind);
+        let list = self.requests(&traits);
         let config = traits.config(self.machine, gbpages);
         let coverage = Coverage::from_tables(tables, traits.policy.into(), config, &list.ranges())?;
         Ok(self.judged(traits, gbpages, list, coverage))
@@ -186,7 +200,17 @@ impl Stage<'_> {
     ) -> Scene {
         let needs = gather(self.needs, |need| fate_in(need, &coverage, &traits));
         let exposures = exposures(&coverage, self.hazards);
-        Scene { traits, gbpages, list, coverage, needs, exposures, labels: Vec::new() }.labelled()
+        Scene {
+            traits,
+            gbpages,
+            list,
+            coverage,
+            needs,
+            exposures,
+            run: Vec::new(),
+            labels: Vec::new(),
+        }
+        .labelled()
     }
 
     /// The requests that the guarded map is planned for: the producer's, and every need

@@ -14,7 +14,15 @@ fn audit(machine: &Machine, producer: Option<&str>, tables: ImageTables<'_>) -> 
     let version = |release: &str| KernelVersion::parse(release, None).unwrap();
     let producer = Producer::of(producer.map(version));
     let consumer = Consumer { version: Some(version("6.12.30")), ..Consumer::default() };
-    check(&Question { machine, producer, consumer, kind: Kind::Kexec, tables })
+    check(&Question {
+        machine,
+        producer,
+        consumer,
+        kind: Kind::Kexec,
+        tables,
+        entries: &[],
+        seen: None,
+    })
 }
 
 fn modelled(machine: &Machine, producer: Option<&str>) -> Audit {

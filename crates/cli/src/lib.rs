@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod disk;
+mod firmware;
 mod image;
 mod inputs;
 mod kdump;
@@ -12,6 +13,8 @@ mod live;
 mod loaded;
 mod output;
 mod parallel;
+#[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
+mod runs;
 mod source;
 
 use std::process::ExitCode;
@@ -36,6 +39,7 @@ pub fn run() -> ExitCode {
         Command::Map(args) => commands::map::run(args, &cli.output),
         Command::Explain(args) => commands::explain::run(args, &cli.output),
         Command::Matrix(args) => commands::matrix::run(args, &cli.output),
+        Command::Diagnose(args) => commands::diagnose::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
         Command::Triage(args) => commands::triage::run(args, &cli.output),

@@ -4,13 +4,13 @@ use std::fs;
 use std::io;
 
 use identmap::{Levels, Paging, PhysAddr, VirtAddr, Walk, walk};
-use identmap_linux::Kind;
 use identmap_linux::btf::Btf;
 use identmap_linux::kallsyms::Symbols;
 use identmap_linux::kimage::{Kernel, KernelError, LoadedImage};
 use identmap_linux::memory::{KernelMemory, ReadAt, TablePages, Translated};
 use identmap_linux::tables::Tables;
 use identmap_linux::vmcore::Core;
+use identmap_linux::{Kind, Standing};
 use identmap_machine::live::Content;
 
 use crate::disk::Disk;
@@ -26,12 +26,14 @@ pub(crate) struct Wishes {
     pub(crate) encryption_mask: Option<u64>,
     /// An address to walk.
     pub(crate) at: Option<VirtAddr>,
+    /// Whether the bytes of segments and tables are wanted too.
+    pub(crate) content: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Wishes {
         let (levels, maxphyaddr, encryption_mask, at) = (None, None, None, None);
-        Wishes { levels, maxphyaddr, pdpe1gb: true, encryption_mask, at }
+        Wishes { levels, maxphyaddr, pdpe1gb: true, encryption_mask, at, content: false }
     }
 }
 
@@ -41,6 +43,8 @@ pub(crate) struct Loaded {
     pub(crate) image: LoadedImage,
     pub(crate) tables: Tables,
     pub(crate) walk: Option<Walk>,
+    /// Its content, if it was wished for.
+    pub(crate) standing: Option<Standing>,
 }
 
 /// More than any kernel's `/proc/kallsyms` or BTF takes.
@@ -149,7 +153,26 @@ fn image<M: KernelMemory>(
     let Some((image, tables)) = kernel.image_tables(kind, paging)? else { return Ok(None) };
     let pages = TablePages::distrusting_zeros(kernel.physical());
     let walk = wishes.at.map(|at| walk(&pages, image.root, &paging, at));
-    Ok(Some(Loaded { image, tables, walk }))
+    let standing = wishes.content.then(|| kernel.standing(&image, paging)).transpose()?;
+    Ok(Some(Loaded { image, tables, walk, standing }))
+}
+
+/// The kernel's own top table in a core file without virtual addresses, and how to read it.
+#[cfg(feature = "preflight")]
+pub(crate) fn own_tables<S: ReadAt>(core: &Core<S>) -> Option<(PhysAddr, Paging)> {
+    let notes = core.notes();
+    let processor = notes.processors.iter().find(|processor| processor.is_paging());
+    let info = notes.vmcoreinfo.as_ref();
+    let by_info = || info.and_then(identmap_linux::vmcore::VmcoreInfo::kernel_root);
+    let root = processor.and_then(|processor| processor.root()).or_else(by_info)?;
+    let number = |key| info.and_then(|info| info.number(key)).unwrap_or(0);
+    let by_processor = processor.map(|processor| processor.is_five_level());
+    let five = by_processor.unwrap_or_else(|| number("pgtable_l5_enabled") != 0);
+    let mask = number("sme_mask").cast_unsigned();
+    let sound = mask.is_power_of_two() && (32..52).contains(&mask.trailing_zeros());
+    let encryption_mask = if sound { mask } else { 0 };
+    let levels = if five { Levels::Five } else { Levels::Four };
+    Some((root, Paging { levels, maxphyaddr: 52, pdpe1gb: true, nxe: true, encryption_mask }))
 }
 
 const KCORE: &str = "/proc/kcore";

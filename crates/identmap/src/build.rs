@@ -40,19 +40,20 @@ impl Plan<'_> {
 }
 
 /// What is left of the runs: the next leaf to write is at the front.
-struct Cursor<'s> {
+#[derive(Clone)]
+pub(crate) struct Cursor<'s> {
     runs: Runs<'s>,
     front: Option<(PhysRange, PageSize)>,
 }
 
 impl<'s> Cursor<'s> {
-    fn new(mut runs: Runs<'s>) -> Cursor<'s> {
+    pub(crate) fn new(mut runs: Runs<'s>) -> Cursor<'s> {
         let front = runs.next().map(|run: Run| (run.range(), run.size()));
         Cursor { runs, front }
     }
 
     /// Takes `bytes` off the front run.
-    fn advance(&mut self, bytes: u64) {
+    pub(crate) fn advance(&mut self, bytes: u64) {
         let rest = self.front.and_then(|(range, size)| {
             let start = range.start().checked_add(bytes)?;
             PhysRange::between(start, range.end()).map(|rest| (rest, size))
@@ -61,16 +62,41 @@ impl<'s> Cursor<'s> {
     }
 }
 
-struct Filler<'p, W> {
-    memory: &'p mut W,
-    config: &'p Config,
-    cursor: Cursor<'p>,
+#[cfg(feature = "std")]
+impl Cursor<'_> {
+    /// What is left of the run whose turn it is, and the size of its leaves.
+    pub(crate) fn front(&self) -> Option<(PhysRange, PageSize)> {
+        self.front
+    }
+
+    /// Takes everything off the front that lies in the same frame of a table at `level` as the first leaf.
+    pub(crate) fn frame(&mut self, config: &Config, level: Level) -> impl Iterator<Item = Run> {
+        let shift = level.entry_shift() + 9;
+        let first = self.front.map(|(range, _)| config.linear(range.start()) >> shift);
+        core::iter::from_fn(move || {
+            let (range, size) = self.front?;
+            let linear = config.linear(range.start());
+            if first != Some(linear >> shift) {
+                return None;
+            }
+            let room = (1 << shift) - (linear & ((1 << shift) - 1));
+            let bytes = range.len().min(room);
+            self.advance(bytes);
+            Run::new(PhysRange::from_len(range.start().get(), bytes).ok()?, size)
+        })
+    }
 }
 
-impl<W: TableWrite> Filler<'_, W> {
+pub(crate) struct Filler<'p, 'm, W> {
+    pub(crate) memory: &'m mut W,
+    pub(crate) config: &'p Config,
+    pub(crate) cursor: Cursor<'p>,
+}
+
+impl<W: TableWrite> Filler<'_, '_, W> {
     /// Writes the table at `table`, and all below it, with the runs that lie in the
     /// frame of the front one at this level.
-    fn fill(&mut self, level: Level, table: PhysAddr) -> Result<(), BuildError> {
+    pub(crate) fn fill(&mut self, level: Level, table: PhysAddr) -> Result<(), BuildError> {
         let frame_shift = level.entry_shift() + 9;
         let mut frame = None;
         let mut next = 0;
@@ -108,7 +134,7 @@ impl<W: TableWrite> Filler<'_, W> {
 }
 
 /// Consecutive leaves, the first with these bits.
-fn write_leaves(entries: &mut [u64], first: u64, size: PageSize) {
+pub(crate) fn write_leaves(entries: &mut [u64], first: u64, size: PageSize) {
     match size {
         PageSize::Size4K => write_steps::<{ PageSize::Size4K.bytes() }>(entries, first),
         PageSize::Size2M => write_steps::<{ PageSize::Size2M.bytes() }>(entries, first),

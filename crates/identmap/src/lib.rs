@@ -10,6 +10,8 @@ mod entry;
 mod interop;
 mod leaves;
 mod memory;
+#[cfg(feature = "std")]
+mod parallel;
 mod plan;
 mod plan_error;
 mod policy;

@@ -3,6 +3,8 @@
 use core::fmt;
 
 use crate::addr::{PageSize, PhysAddr};
+#[cfg(feature = "std")]
+use crate::build::BuildError;
 use crate::entry::Entry;
 
 /// A table of 512 entries, on a page of its own.
@@ -123,6 +125,30 @@ impl<'t> Arena<'t> {
     #[must_use]
     pub const fn base(&self) -> PhysAddr {
         self.base
+    }
+
+    /// Gives out `count` tables at once, all of which lie below `limit`, and the address of the first.
+    #[cfg(feature = "std")]
+    pub(crate) fn take(
+        &mut self,
+        count: u64,
+        limit: PhysAddr,
+    ) -> Result<(&mut [Table], PhysAddr), BuildError> {
+        let available = self.available();
+        if available < count {
+            return Err(BuildError::Exhausted { needed: count, available });
+        }
+        let end = self.used + count as usize;
+        let first = self.base.checked_add((self.used as u64) << 12);
+        let last = self.base.checked_add((end as u64) << 12);
+        match (first, last) {
+            (Some(first), Some(last)) if last <= limit => {
+                let tables = &mut self.tables[self.used..end];
+                self.used = end;
+                Ok((tables, first))
+            }
+            _ => Err(BuildError::Memory { table: self.base }),
+        }
     }
 
     fn index(&self, table: PhysAddr) -> Option<usize> {

@@ -162,7 +162,8 @@ impl<'s> Plan<'s> {
             return Err(PlanError::Slots { needed, given: slots.len() });
         }
         let runs = policy.choose(config, requests, slots)?;
-        let tables = count_tables(config, runs);
+        let tables =
+            count_tables(config, config.levels.root(), runs.iter().filter_map(Run::from_slot));
         Ok(Plan { config: *config, policy: policy.name(), runs, tables })
     }
 
@@ -260,14 +261,17 @@ impl Iterator for Runs<'_> {
 impl ExactSizeIterator for Runs<'_> {}
 impl FusedIterator for Runs<'_> {}
 
-/// Counts, level by level, the distinct frames that need a table. Runs ascend, so a
-/// frame shared by two runs is the last of the one and the first of the other.
-fn count_tables(config: &Config, runs: &[Slot]) -> TableCount {
-    let root = config.levels.root();
+/// Counts, level by level, the distinct frames that need a table under one at `root`, and that one.
+/// Runs ascend, so a frame shared by two runs is the last of the one and the first of the other.
+pub(crate) fn count_tables(
+    config: &Config,
+    root: Level,
+    runs: impl Iterator<Item = Run>,
+) -> TableCount {
     let mut tables = TableCount::default();
     tables.add(root, 1);
     let mut last_frame = [None; 5];
-    for run in runs.iter().filter_map(Run::from_slot) {
+    for run in runs {
         let first = config.linear(run.range().start());
         let last = config.linear(run.range().last());
         for level in Level::ALL {

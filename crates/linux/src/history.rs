@@ -283,6 +283,23 @@ pub static MMIO_SERIAL: Behaviour = Behaviour {
     )],
 };
 
+/// A handler for exceptions from the producer's `mov %cr3` to the consumer's first `lidt`.
+///
+/// `exc_handler` in `relocate_kernel_64.S` prints the registers to an 8250 console, if the producer runs with
+/// `earlyprintk` on one, and stops in `hlt`; `prepare_debug_idt()` sets up 16 vectors. Before, the IDT is empty
+/// there. No part of the map: not among [`PRODUCER`].
+pub static EXCEPTION_DUMP: Behaviour = Behaviour {
+    title: "relocate_kernel prints the registers on an exception, and halts",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 16, 1), v(7, 2, 13)),
+            "7516e7216bdf",
+            "absent in 6.12.117; the MMIO console of 6.16-rc1 serves this handler alone",
+        ),
+        read(Releases::since(v(7, 2, 13)), "7516e7216bdf", "sources of 7.2.13 and 7.3.4"),
+    ],
+};
+
 /// Every behaviour of a producer, for tables and tests.
 pub static PRODUCER: [&Behaviour; 9] = [
     &GBPAGES,

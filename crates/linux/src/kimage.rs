@@ -185,6 +185,14 @@ impl<'k, M: KernelMemory> Kernel<'k, M> {
         self.direct
     }
 
+    pub(crate) const fn btf(&self) -> &'k Btf<'k> {
+        self.btf
+    }
+
+    pub(crate) const fn memory(&self) -> &'k M {
+        self.memory
+    }
+
     /// Physical memory, through the direct map.
     #[must_use]
     pub const fn physical(&self) -> DirectMap<&'k M> {

@@ -13,6 +13,7 @@
 
 pub mod boot;
 pub mod btf;
+mod contents;
 pub mod crashkernel;
 pub mod firmware;
 pub mod history;
@@ -30,6 +31,7 @@ pub mod traps;
 mod version;
 pub mod vmcore;
 
+pub use contents::{Standing, TablePage};
 pub use known::Known;
 pub use needs::{Certainty, Condition, Consumer, Need, NeedRule, Place};
 pub use producer::{Class, PolicyKind, Producer, Traits, TransitionPage, gbpages};

@@ -241,6 +241,19 @@ pub static OLD_ACPI_TABLES: NeedRule = NeedRule {
     source: OLD_ACPI_SOURCE,
 };
 
+/// What a run of the consumer's own first instructions was seen to touch. No rule of what Linux does, so it
+/// is not among [`RULES`].
+pub static SEEN: NeedRule = NeedRule {
+    id: "preflight",
+    title: "what the kernel's first instructions were seen to touch",
+    when: "the kernel, in the preflight",
+    all: Releases::since(rc(2, 6, 0)),
+    always: &[Releases::since(rc(2, 6, 0))],
+    conditional: &[],
+    condition: None,
+    source: "the preflight's run",
+};
+
 /// Every rule.
 pub static RULES: [&NeedRule; 7] = [
     &SEGMENTS,

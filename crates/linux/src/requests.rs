@@ -36,6 +36,8 @@ pub enum RequestSource {
     AcpiTables,
     /// A resource `ACPI Non-volatile Storage` (`map_acpi_tables()`).
     AcpiNvs,
+    /// A synthetic entry: added by hand or by diagnosis, as if firmware had described it.
+    Synthetic,
 }
 
 /// A range that must be mapped, and who asked.
@@ -158,6 +160,13 @@ fn isa() -> Option<PhysRange> {
 impl RequestList {
     fn push(&mut self, range: PhysRange, source: RequestSource) {
         self.requests.push(Request { range, source });
+    }
+
+    /// Adds synthetic entries, behind all that the producer requests by itself.
+    pub fn add_synthetic(&mut self, entries: &[PhysRange]) {
+        for &range in entries {
+            self.push(range, RequestSource::Synthetic);
+        }
     }
 
     fn push_unknown(&mut self, what: Unknown, why: &'static str, candidates: Vec<PhysRange>) {

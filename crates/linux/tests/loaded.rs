@@ -6,13 +6,13 @@ mod support;
 use std::cell::Cell;
 
 use identmap::{Levels, PhysAddr, PhysRange, VirtAddr};
-use identmap_linux::Kind;
 use identmap_linux::btf::Btf;
 use identmap_linux::kallsyms::{NoSymbol, Symbols};
 use identmap_linux::kimage::{Kernel, KernelError, LoadedImage, RootPlace};
 use identmap_linux::memory::{KernelMemory, PhysicalMemory, Translated, Unreadable};
 use identmap_linux::tables::{Oddity, Tables};
 use identmap_linux::vmcore::Core;
+use identmap_linux::{Kind, Standing};
 
 use support::{CONTROL, FakeKernel, IMAGE, IMAGE_AT, KIMAGE, Made, OWN_ROOT, TABLES, put, range};
 
@@ -281,4 +281,87 @@ fn counts_of_pfn_mapped_are_bounded() {
         assert_eq!(what, expected);
     }
     assert!(PhysRange::new(0, 0).is_err());
+}
+
+/// An image whose pages lie scattered: segment 1 of one page, segment 3 of eight.
+fn scattered(made: Made) -> FakeKernel {
+    let mut fake = FakeKernel::new(made);
+    // Two pages of entries; sources are the pages from 0x42_0000 on, in reverse order.
+    let mut entries = vec![0x10_0000 | 1, 0x48_0000 | 8, 0x70_0000 | 1];
+    entries.extend((0..3).map(|page| (0x47_f000 - page * 0x1000) | 8));
+    entries.push(0x41_0000 | 2);
+    let rest: Vec<u64> = (3..8).map(|page| (0x47_f000 - page * 0x1000) | 8).chain([4]).collect();
+    put(&mut fake.ram, KIMAGE, 0x40_f000 | 2);
+    for (list, at) in [(&entries, 0x40_f000_u64), (&rest, 0x41_0000)] {
+        for (index, entry) in list.iter().enumerate() {
+            put(&mut fake.ram, at + index as u64 * 8, *entry);
+        }
+    }
+    for page in 0x42_u64..0x49 {
+        for at in 0..16 {
+            let start = (page << 16 | at << 12) as usize;
+            fake.ram[start..start + 4096].fill((page << 4 | at) as u8);
+        }
+    }
+    fake
+}
+
+fn standing<M: KernelMemory>(memory: &M, fake: &FakeKernel) -> Result<Standing, KernelError> {
+    let symbols = Symbols::parse(fake.kallsyms.as_bytes());
+    let btf = Btf::parse(&fake.btf).unwrap();
+    let kernel = Kernel::new(memory, &symbols, &btf)?;
+    let image = kernel.image(fake.made.kind)?.unwrap();
+    kernel.standing(&image, kernel.paging(46, true))
+}
+
+#[test]
+fn segments_are_gathered_from_where_they_lie() {
+    for made in Made::all() {
+        let fake = scattered(made);
+        let core = Core::open(fake.kcore()).unwrap();
+        let standing = standing(&core, &fake).unwrap();
+        let place = if made.own_page { CONTROL + 0xff8 } else { CONTROL + 0x1ff8 };
+        assert_eq!(standing.stack.get(), place);
+        let [(first, one), (second, eight)] = &standing.segments[..] else { panic!() };
+        assert_eq!((*first, *second), (range(0x10_0000, 0x10_1000), range(0x70_0000, 0x70_8000)));
+        assert_eq!((one.len(), eight.len()), (0x1000, 0x8000));
+        let expected: Vec<u8> = (0..8).map(|page| 0x7f - page).collect();
+        let found: Vec<u8> = eight.chunks(4096).map(|page| page[17]).collect();
+        assert_eq!((one[0], found), (0x80, expected));
+        // Every table is there, and nothing else.
+        let (_, tables) = ask(&core, &fake, made.kind).unwrap().unwrap();
+        let pages: u64 = tables.count.total();
+        assert_eq!(standing.tables.len() as u64, pages);
+        assert!(standing.tables.iter().any(|(at, _)| at.get() == fake.root));
+    }
+}
+
+#[test]
+fn lists_that_lead_nowhere_are_refused() {
+    let refused = |head: u64, at: u64, entry: u64| {
+        let mut fake = scattered(MADE);
+        put(&mut fake.ram, KIMAGE, head);
+        put(&mut fake.ram, at, entry);
+        standing(&Core::open(fake.kcore()).unwrap(), &fake).unwrap_err()
+    };
+    let (head, first) = (0x40_f000 | 2, 0x40_f000);
+    let implausible = |error: &KernelError| matches!(error, KernelError::Implausible { .. });
+    // In a circle; no destination; two flags; a page that is missing; beyond memory.
+    assert!(implausible(&refused(head, first + 8, head)));
+    assert!(implausible(&refused(head, first, 0x48_0000 | 8)));
+    assert!(implausible(&refused(head, first, 0x48_0000 | 3)));
+    assert!(implausible(&refused(head, first + 8 * 4, 4)));
+    assert!(implausible(&refused(CONTROL | 8, first, 0)));
+    let beyond = refused(head, first + 8, 1 << 40 | 8);
+    assert!(matches!(beyond, KernelError::Read { .. }), "{beyond:?}");
+}
+
+#[test]
+fn a_crash_image_lies_in_its_place() {
+    let mut fake = FakeKernel::new(Made { kind: Kind::Kdump, ..MADE });
+    put(&mut fake.ram, KIMAGE, 4);
+    fake.ram[0x70_2345] = 0x77;
+    let core = Core::open(fake.kcore()).unwrap();
+    let standing = standing(&core, &fake).unwrap();
+    assert_eq!(standing.segments[1].1[0x2345], 0x77);
 }

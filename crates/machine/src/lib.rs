@@ -16,6 +16,7 @@ mod range_text;
 pub mod ranges;
 pub mod redact;
 mod samples;
+mod size;
 #[cfg(test)]
 mod testing;
 mod views;
@@ -27,4 +28,5 @@ pub use lint::{LINT_IDS, Lint, lint};
 pub use model::*;
 pub use range_text::{TextError, parse_address, parse_number, parse_range};
 pub use samples::{Sample, sample, samples};
+pub use size::human_size;
 pub use views::{Source, e820_of_efi};

@@ -41,10 +41,20 @@ pub fn run_in_child(mut command: Command, scene: &Scene) -> Result<Report, Scene
     }))
 }
 
+/// This program, to start it again: [`std::env::current_exe`], or, where `/proc` is not mounted, the
+/// name it was started by, which is looked up as then.
+#[must_use]
+pub fn this_program() -> Command {
+    let name = || std::env::args_os().next().unwrap_or_default().into();
+    Command::new(std::env::current_exe().unwrap_or_else(|_| name()))
+}
+
 fn answer(command: &mut Command, scene: &Scene, start: Instant) -> Result<Report, Unknown> {
     let failed = |error: io::Error| Unknown::Child(format!("cannot be started: {error}"));
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // Not `Stdio::null()`: a rescue system may have no /dev/null. Nobody reads the other end.
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = pipes.spawn().map_err(failed)?;
+    drop(child.stderr.take());
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Unknown::Child("it has no pipes".to_owned()));
     };

@@ -11,6 +11,8 @@ use crate::outcome::{Access, ImagePlace, Touch, Unknown};
 use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
 
 const PAGE: u64 = 4096;
+/// `CR4.PCIDE`.
+const CR4_PCIDE: u64 = 1 << 17;
 /// `CR4.SMEP`.
 const CR4_SMEP: u64 = 1 << 20;
 /// Numbers of registers in an instruction.
@@ -137,6 +139,10 @@ impl<'a> Guest<'a> {
         // Written with paging on: the consumer's own tables. With paging off it is the
         // trampoline that switches between 4 and 5 levels, and still on the producer's tables.
         let changed = regs.cr3 != self.cr3 && on && self.paging_on;
+        if changed && self.reserved_in_cr3(regs) {
+            // Of the instruction before; the engine takes what the processor refuses.
+            return self.stop(Stop::Exception { rip: regs.rip, vector: 13 });
+        }
         if changed && !self.leads_to_producer(regs) {
             return self.stop(Stop::Reached { cr3: regs.cr3 });
         }
@@ -392,6 +398,15 @@ impl<'a> Guest<'a> {
     pub(crate) fn root(&self, regs: &Regs) -> PhysAddr {
         let root = regs.cr3 & CR3_ADDRESS & !self.scene.paging.encryption_mask;
         PhysAddr::new(root).unwrap_or(PhysAddr::ZERO)
+    }
+
+    /// Whether CR3 holds what a processor does not take: bits above the width of an address; bit 63 is a
+    /// command where PCIDs are on (SDM vol. 2B, "MOV—Move to/from Control Registers").
+    fn reserved_in_cr3(&self, regs: &Regs) -> bool {
+        let paging = &self.scene.paging;
+        let address = (1 << paging.maxphyaddr.min(52)) - 1 | paging.encryption_mask;
+        let command = if regs.cr4 & CR4_PCIDE != 0 { 1 << 63 } else { 0 };
+        regs.cr3 & !address & !command != 0
     }
 
     /// Whether tables of the producer are still in use under the current root.

@@ -6,17 +6,23 @@ mod cpu;
 mod efi;
 mod engine;
 mod guest;
+pub mod judge;
+mod known;
 mod memory;
 mod outcome;
 mod scene;
+mod segments;
 mod setup;
+mod stage;
 mod wire;
 
-pub use child::{run_in_child, worker};
+pub use child::{run_in_child, this_program, worker};
 pub use cpu::{CpuFact, CpuProfile, Vendor};
 pub use engine::{Engine, unicorn::Unicorn};
+pub use known::{known, with_facts};
 pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};
 pub use scene::{CR0_KEXEC, CR0_WP, Content, Limits, Scene, SceneError};
+pub use segments::{Segments, StandingTables};
 pub use setup::{Loaded, Setup, SetupError};
 
 /// Runs a scene in this process, with Unicorn.

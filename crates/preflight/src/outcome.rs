@@ -98,6 +98,8 @@ pub struct Fault {
     pub page_fault: Option<PageFault>,
     /// Where the consumer's own handler for this vector is, if it has installed one by now.
     pub handler: Option<VirtAddr>,
+    /// The consumer has an IDT of its own by now. Before, the producer's is in force.
+    pub own_idt: bool,
     /// The handler ran, and the same instruction faulted at the same address again: it hangs
     /// instead of resetting.
     pub repeats: bool,

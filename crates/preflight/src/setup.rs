@@ -2,18 +2,19 @@
 
 use core::fmt;
 
-use identmap::{Arena, PageSize, PhysAddr, PhysRange, PlanError, Table};
-use identmap_audit::{MapInput, PolicyKind, SlackKind};
+use identmap::{PageSize, PhysAddr, PhysRange, PlanError};
+use identmap_audit::MapInput;
 use identmap_linux::boot::{
     BOOT_PARAMS_LEN, BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, Handover,
     ImageError, Placement, PlacementError, SetupEfi, Strategy,
 };
-use identmap_linux::{Kind, RequestList, Traits, firmware, requests};
-use identmap_machine::{Layout, Machine, MemType, Segment, ranges};
+use identmap_linux::{Kind, RequestList, Traits, firmware};
+use identmap_machine::{Layout, Machine, MemType, Region, ranges};
 
 use crate::cpu::CpuProfile;
 use crate::efi;
-use crate::scene::{CR0_KEXEC, Content, Limits, Scene};
+use crate::scene::{Content, Limits, Scene, SceneError};
+use crate::stage::Stage;
 
 /// The purgatory's stack: a page of its own behind `boot_params`.
 const STACK: u64 = 4096;
@@ -44,9 +45,8 @@ pub struct Setup<'a> {
 /// A consumer that is placed, with everything that a loader hands over.
 #[derive(Clone, Debug)]
 pub struct Loaded<'a> {
-    setup: Setup<'a>,
+    stage: Stage<'a>,
     placement: Placement,
-    contents: Vec<Content>,
     /// What had to be supposed, in sentences without a full stop.
     pub assumptions: Vec<String>,
 }
@@ -65,6 +65,8 @@ pub enum SetupError {
     Plan(PlanError),
     /// The tables cannot be built, or there is no room in RAM for this many.
     Tables(u64),
+    /// What is known of memory contradicts itself.
+    Scene(SceneError),
     /// The machine is an encrypted guest: its hand-over is another one.
     EncryptedGuest,
     /// The machine booted through EFI, and where its system table lies is not known.
@@ -79,6 +81,7 @@ impl fmt::Display for SetupError {
             SetupError::BootParams(error) => error.fmt(f),
             SetupError::Plan(error) => error.fmt(f),
             SetupError::Tables(count) => write!(f, "no room in RAM for {count} page tables"),
+            SetupError::Scene(error) => error.fmt(f),
             SetupError::EncryptedGuest => {
                 f.write_str("an encrypted guest, whose hand-over is not modelled")
             }
@@ -103,18 +106,23 @@ impl<'a> Setup<'a> {
         let image = BzImage::parse(self.image).map_err(SetupError::Image)?;
         let mut assumptions = Vec::new();
         let known = efi::contents(self.machine, self.known, &mut assumptions);
-        let params = BootParams {
-            e820: self.layout.regions(),
-            efi: self.efi(&mut assumptions)?,
-            rsdp: self.machine.rsdp,
-            cmdline: self.cmdline,
-            initrd: None,
-        };
         let ram: Vec<PhysRange> = self.layout.of_kind(MemType::Usable).collect();
         // What is known to lie in RAM stays where it is.
         let taken =
             ranges::normalise(known.iter().map(|c| c.range.round_out(PageSize::Size4K)).collect());
-        let free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
+        let mut free: Vec<PhysRange> = ranges::subtract(&ranges::normalise(ram), &taken);
+        let crash = match self.strategy {
+            Strategy::Crash(reserved) => Some(Crash::new(&self, reserved, &mut free)?),
+            _ => None,
+        };
+        let cmdline = crash.as_ref().map_or(self.cmdline, |crash| &crash.cmdline);
+        let params = BootParams {
+            e820: crash.as_ref().map_or(self.layout.regions(), |crash| &crash.map),
+            efi: self.efi(&mut assumptions)?,
+            rsdp: self.machine.rsdp,
+            cmdline,
+            initrd: None,
+        };
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)
             .map_err(SetupError::Placement)?;
@@ -133,7 +141,28 @@ impl<'a> Setup<'a> {
         let mut contents = known;
         contents.push(segment("kernel", placement.kernel, image.protected().to_vec()));
         contents.push(segment("boot_params", placement.params, bytes));
-        Ok(Loaded { setup: self, placement, contents, assumptions })
+        let Placement { params, kernel, initrd } = placement;
+        let header = crash.map(|crash| crash.header);
+        let reserved = match self.strategy {
+            Strategy::Crash(reserved) => Some(reserved),
+            _ => None,
+        };
+        let stage = Stage {
+            machine: self.machine,
+            layout: self.layout,
+            contents,
+            segments: [header, Some(params), Some(kernel), initrd].into_iter().flatten().collect(),
+            kind: if reserved.is_some() { Kind::Kdump } else { Kind::Kexec },
+            initrd,
+            entry: kernel.start().get() + ENTRY_64,
+            rsi: params.start().get(),
+            rsp: Some(params.end().get()),
+            own_tables: Vec::new(),
+            reserved,
+            cpu: self.cpu,
+            limits: self.limits,
+        };
+        Ok(Loaded { stage, placement, assumptions })
     }
 
     fn efi(&self, assumptions: &mut Vec<String>) -> Result<Option<EfiHandover>, SetupError> {
@@ -156,6 +185,62 @@ impl<'a> Setup<'a> {
     }
 }
 
+/// What a crash kernel gets beside the others: where the ELF header of the dump lies, and a memory map of
+/// what it may use (`crash_load_segments()` and `crash_setup_memmap_entries()`, `arch/x86/kernel/crash.c`;
+/// `setup_cmdline()`, `arch/x86/kernel/kexec-bzimage64.c`; Linux 6.12). kexec-tools does the same, in `boot_params`
+/// and not by `memmap=`, unless it is told otherwise (`--pass-memmap-cmdline`).
+struct Crash {
+    header: PhysRange,
+    cmdline: String,
+    map: Vec<Region>,
+}
+
+impl Crash {
+    /// Takes the header's place from what is free.
+    fn new(
+        setup: &Setup<'_>,
+        reserved: PhysRange,
+        free: &mut Vec<PhysRange>,
+    ) -> Result<Crash, SetupError> {
+        // A program header of 56 bytes for each processor and each range of RAM: 1168 of them. It is
+        // not read before the hand-over.
+        const HEADER: u64 = 64 << 10;
+        const LOW: u64 = 1 << 20;
+        let what = "the ELF core header";
+        let no_room = || SetupError::Placement(PlacementError { what, bytes: HEADER });
+        let mut inside = free.iter().filter_map(|range| range.intersection(reserved));
+        let last = inside.next_back().and_then(|range| range.round_in(PageSize::Size4K));
+        let end = last.ok_or_else(no_room)?.end().get();
+        let start = end.checked_sub(HEADER).ok_or_else(no_room)?;
+        let header = PhysRange::from_len(start, HEADER).map_err(|_| no_room())?;
+        if !free.iter().any(|range| range.covers(header)) {
+            return Err(no_room());
+        }
+        *free = ranges::subtract(free, &[header]);
+        let others = setup.machine.crash_kernels.iter().map(|crash| crash.range);
+        let mut usable: Vec<PhysRange> = others.chain([reserved]).collect();
+        usable.extend(PhysRange::from_len(0, LOW));
+        let usable = ranges::subtract(&ranges::normalise(usable), &[header]);
+        let mut map: Vec<Region> = Vec::new();
+        for region in setup.layout.regions() {
+            match region.kind {
+                MemType::Usable => map.extend(
+                    usable
+                        .iter()
+                        .filter_map(|range| region.range.intersection(*range))
+                        .map(|range| Region { range, ..*region }),
+                ),
+                MemType::Reserved | MemType::AcpiData | MemType::AcpiNvs => {
+                    map.push(*region);
+                }
+                _ => {}
+            }
+        }
+        let cmdline = format!("elfcorehdr={start:#x} {}", setup.cmdline);
+        Ok(Crash { header, cmdline: cmdline.trim_end().to_owned(), map })
+    }
+}
+
 impl Loaded<'_> {
     /// Where things were put.
     #[must_use]
@@ -166,16 +251,42 @@ impl Loaded<'_> {
     /// The segments that the producer requests.
     #[must_use]
     pub fn segments(&self) -> Vec<PhysRange> {
-        let Placement { params, kernel, initrd } = self.placement;
-        [Some(params), Some(kernel), initrd].into_iter().flatten().collect()
+        self.stage.segments.clone()
+    }
+
+    /// The machine it was set up on.
+    #[must_use]
+    pub fn machine(&self) -> &Machine {
+        self.stage.machine
+    }
+
+    /// That machine's memory.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        self.stage.layout
+    }
+
+    /// Memory whose content is known, firmware's and the loader's.
+    #[must_use]
+    pub fn contents(&self) -> &[Content] {
+        &self.stage.contents
     }
 
     /// What a producer with these traits requests for this image.
     #[must_use]
     pub fn requests(&self, traits: &Traits) -> RequestList {
-        let mut machine = self.setup.machine.clone();
-        machine.segments = self.segments().into_iter().map(|range| Segment { range }).collect();
-        requests(&machine, Some(self.setup.layout), traits, Kind::Kexec)
+        self.stage.requests(traits)
+    }
+
+    /// The map that a producer with these traits makes, with synthetic entries behind its own requests.
+    pub fn with_map<T>(
+        &self,
+        traits: &Traits,
+        gbpages: bool,
+        entries: &[PhysRange],
+        use_map: impl FnOnce(&MapInput<'_>) -> T,
+    ) -> T {
+        self.stage.with_map(traits, gbpages, entries, use_map)
     }
 
     /// The scene under the map that a producer with these traits makes.
@@ -183,21 +294,7 @@ impl Loaded<'_> {
     /// # Errors
     /// As [`scene`](Self::scene).
     pub fn under(&self, traits: &Traits, gbpages: bool) -> Result<Scene, SetupError> {
-        use identmap_linux::PolicyKind as Linux;
-        let policy = match traits.policy {
-            Linux::RoundOut => PolicyKind::RoundOut,
-            Linux::Exact => PolicyKind::Exact,
-        };
-        let requests = self.requests(traits).ranges();
-        self.scene(&MapInput {
-            config: traits.config(self.setup.machine, gbpages && self.setup.cpu.pdpe1gb),
-            policy,
-            uv: false,
-            requests: &requests,
-            forbidden: &[],
-            slack: SlackKind::None,
-            ram: &[],
-        })
+        self.with_map(traits, gbpages, &[], |map| self.scene(map))
     }
 
     /// The scene under a map: its tables are built and stand in RAM, where a producer has its own.
@@ -205,67 +302,7 @@ impl Loaded<'_> {
     /// # Errors
     /// [`SetupError::Plan`] if it cannot be planned, [`SetupError::Tables`] if RAM has no room for it.
     pub fn scene(&self, map: &MapInput<'_>) -> Result<Scene, SetupError> {
-        let built = map.with_plan(|plan| {
-            let count = plan.tables().total();
-            let place = self.room(count)?;
-            let mut tables = vec![Table::EMPTY; usize::try_from(count).ok()?];
-            let mut arena = Arena::new(&mut tables, place.start()).ok()?;
-            let root = plan.build(&mut arena).ok()?.root;
-            let bytes = tables.iter().flat_map(|t| t.0).flat_map(u64::to_le_bytes).collect();
-            let name = "page tables".to_owned();
-            Some((root, Content { name, range: place, bytes, loaded: false }))
-        });
-        let count = map.with_plan(|plan| plan.tables().total());
-        let tables = built.map_err(SetupError::Plan)?;
-        let (root, tables) = tables.ok_or(SetupError::Tables(count.unwrap_or(0)))?;
-        let mut contents = self.contents.clone();
-        let place = tables.range;
-        contents.push(tables);
-        let mut paging = map.config.paging();
-        paging.pdpe1gb = self.setup.cpu.pdpe1gb;
-        let params = self.placement.params;
-        Ok(Scene {
-            contents,
-            entry: self.placement.kernel.start().get() + ENTRY_64,
-            rsi: params.start().get(),
-            rsp: params.end().get(),
-            root,
-            tables: vec![place],
-            paging,
-            cr0: CR0_KEXEC,
-            cpu: self.setup.cpu,
-            limits: self.setup.limits,
-            places: self.places(),
-        })
-    }
-
-    /// Whole pages of RAM that nothing uses, from the top down, where kexec's control pages lie too.
-    fn room(&self, tables: u64) -> Option<PhysRange> {
-        let len = tables.checked_mul(4096).filter(|&len| len != 0)?;
-        let used = self.contents.iter().map(|c| c.range).chain(self.placement.initrd);
-        let used = ranges::normalise(used.map(|r| r.round_out(PageSize::Size4K)).collect());
-        let ram = ranges::normalise(self.setup.layout.of_kind(MemType::Usable).collect());
-        let free = ranges::subtract(&ram, &used);
-        free.iter().rev().find_map(|range| {
-            let range = range.round_in(PageSize::Size4K)?;
-            let start = range.end().get().checked_sub(len)?;
-            (start >= range.start().get()).then(|| PhysRange::from_len(start, len).ok())?
-        })
-    }
-
-    fn places(&self) -> Vec<(PhysRange, String)> {
-        let machine = self.setup.machine;
-        let mut places: Vec<(PhysRange, String)> = self
-            .setup
-            .layout
-            .regions()
-            .iter()
-            .map(|region| (region.range, region.kind.to_string()))
-            .collect();
-        places.extend(firmware::system_table(machine).map(|r| (r, efi::SYSTEM_TABLE.to_owned())));
-        places.extend(efi::config_table(machine).map(|r| (r, efi::CONFIG_TABLE.to_owned())));
-        places.extend(self.placement.initrd.map(|range| (range, "initrd".to_owned())));
-        places
+        self.stage.scene(map)
     }
 }
 

@@ -198,7 +198,7 @@ structs! {
     ImagePlace { name, offset }
     Touch { page, first, rip, at, read, written, executed, what }
     PageFault { cr2, code, access, what, below, above }
-    Fault { vector, rip, at, page_fault, handler, repeats }
+    Fault { vector, rip, at, page_fault, handler, own_idt, repeats }
     Report { outcome, touched, instructions, time }
 }
 
@@ -269,6 +269,7 @@ mod tests {
                     above: Some(range),
                 }),
                 handler: None,
+                own_idt: true,
                 repeats: false,
             })),
             touched: vec![Touch {

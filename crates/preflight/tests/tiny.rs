@@ -50,6 +50,24 @@ fn the_same_cr3_again_is_no_hand_over() {
     assert_eq!(report.instructions, 6);
 }
 
+#[test]
+fn a_root_that_no_processor_takes_is_no_hand_over() {
+    // mov rax, imm64; mov cr3, rax; jmp .
+    let load =
+        |root: u64| code(&[&[0x48, 0xb8], &root.to_le_bytes(), &[0x0f, 0x22, 0xd8, 0xeb, 0xfe]]);
+    let outcome = |root| go(&scene(&load(root), &[])).outcome;
+    for root in [u64::MAX, 1 << 63 | 0x50_0000, 1 << 52] {
+        assert_eq!(fault(outcome(root)).vector, 13, "{root:#x}");
+    }
+    reached(&outcome(0x50_0000));
+    let mut narrow = scene(&load(1 << 45), &[]);
+    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: 1 << 45 });
+    narrow.paging.maxphyaddr = 45;
+    assert_eq!(fault(go(&narrow).outcome).vector, 13);
+    narrow.paging.encryption_mask = 1 << 45;
+    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: 1 << 45 });
+}
+
 /// As a consumer does to switch between 4 and 5 levels: a root of its own over the producer's tables.
 #[test]
 fn a_copy_of_the_root_is_no_hand_over() {

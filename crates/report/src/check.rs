@@ -8,7 +8,7 @@ use identmap_linux::{Consumer, Known, Producer};
 use identmap_machine::{CpuVendor, Machine, MemType, Uv};
 use serde::Serialize;
 
-use crate::hex::Hex;
+use crate::hex::{Hex, HexRange};
 use crate::leaf_count::LeafCount;
 use crate::text::{Columns, Style, Tone};
 use crate::wrap::wrapped;
@@ -23,12 +23,42 @@ pub struct CheckReport {
     consumer: String,
     /// Whether the map is the loaded image's own, or modelled and why.
     tables: String,
+    /// One for each producer that is possible, if the consumer's first instructions were run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    preflight: Vec<RunRow>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    assumptions: Vec<String>,
     findings: Vec<FindingRow>,
     policies: BTreeMap<&'static str, PolicyJson>,
     #[serde(skip)]
     answer: Verdict,
     #[serde(skip)]
     rows: Vec<(&'static str, Option<PolicyJson>)>,
+}
+
+/// A run of the consumer's first instructions.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct RunRow {
+    /// Under which producer's map.
+    pub producer: String,
+    /// `reached`, `fault`, `halted` or `unknown`.
+    pub outcome: &'static str,
+    /// The same in a sentence.
+    pub sentence: String,
+    /// Instructions run.
+    pub instructions: u64,
+    /// Pages touched outside of the image's segments, those behind a mended fault included.
+    pub touched: Vec<TouchedRow>,
+}
+
+/// A range that was touched.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct TouchedRow {
+    /// Where.
+    #[serde(flatten)]
+    pub range: HexRange,
+    /// What it is.
+    pub what: String,
 }
 
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -110,11 +140,27 @@ impl CheckReport {
                 |version| format!("Linux {version}"),
             ),
             tables: tables_text(&audit.tables),
+            preflight: Vec::new(),
+            assumptions: Vec::new(),
             findings: audit.findings.iter().map(finding_row).collect(),
             policies: rows.iter().filter_map(|(name, row)| Some((*name, row.clone()?))).collect(),
             answer: audit.verdict,
             rows,
         }
+    }
+
+    /// With what runs of the consumer showed, and what was supposed for them.
+    #[must_use]
+    pub fn with_runs(
+        mut self,
+        kernel: &str,
+        runs: Vec<RunRow>,
+        assumptions: Vec<String>,
+    ) -> CheckReport {
+        self.consumer = format!("{} ({kernel})", self.consumer);
+        self.preflight = runs;
+        self.assumptions = assumptions;
+        self
     }
 
     /// The verdict.
@@ -130,7 +176,14 @@ impl CheckReport {
         let _ = writeln!(out, "machine   {}", self.machine_line(style));
         let _ = writeln!(out, "producer  {}", self.producer);
         let _ = writeln!(out, "consumer  {}", self.consumer);
-        let _ = writeln!(out, "tables    {}\n", self.tables);
+        let _ = writeln!(out, "tables    {}", self.tables);
+        for run in &self.preflight {
+            out.push_str(&run.text());
+        }
+        for assumption in &self.assumptions {
+            let _ = writeln!(out, "supposed  {assumption}");
+        }
+        out.push('\n');
         let (word, tone, sentence) = match self.answer {
             Verdict::Safe => {
                 ("SAFE", Tone::Good, "what the next kernel needs is mapped, nothing forbidden is")
@@ -231,6 +284,25 @@ impl CheckReport {
     }
 }
 
+impl RunRow {
+    fn text(&self) -> String {
+        let end = match self.outcome {
+            "reached" => "reached its own page tables",
+            "fault" => "stopped by an exception",
+            "halted" => "halted",
+            _ => "cannot tell",
+        };
+        let mut names: Vec<&str> = self.touched.iter().map(|t| t.what.as_str()).collect();
+        names.dedup();
+        let touched = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let text = format!(
+            "preflight {end} after {} instructions; outside its segments it touches: {touched} ({})",
+            self.instructions, self.producer
+        );
+        wrapped(&text, 0, "          ")
+    }
+}
+
 /// Most ranges of one finding that the text lists; JSON has them all.
 const MOST_RANGES: usize = 12;
 
@@ -275,7 +347,9 @@ impl FindingRow {
                 }
             }
         }
-        out.push_str(&wrapped(&self.why, 12, ""));
+        for part in self.why.lines() {
+            out.push_str(&wrapped(part, 12, ""));
+        }
         if self.tone == Tone::Faint {
             return out;
         }
@@ -287,7 +361,10 @@ impl FindingRow {
             ));
         }
         if let Some(remedy) = &self.remedy {
-            out.push_str(&wrapped(&format!("do:  {remedy}"), 12, "    "));
+            for (index, way) in remedy.lines().enumerate() {
+                let word = if index == 0 { "do: " } else { "or: " };
+                out.push_str(&wrapped(&format!("{word} {way}"), 12, "    "));
+            }
         }
         out
     }
@@ -360,7 +437,9 @@ fn tables_text(tables: &TablesUsed) -> String {
     }
 }
 
-fn producer_text(producer: &Producer) -> String {
+/// A producer in a line: its version, and what that says.
+#[must_use]
+pub fn producer_text(producer: &Producer) -> String {
     let version = producer
         .version()
         .map_or_else(|| "unknown kernel".to_owned(), |version| format!("Linux {version}"));

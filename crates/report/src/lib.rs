@@ -6,6 +6,7 @@
 mod capture;
 mod check;
 mod decode;
+mod diagnose;
 mod diff;
 mod explain;
 pub mod fleet;
@@ -19,8 +20,9 @@ mod triage;
 mod wrap;
 
 pub use capture::CaptureReport;
-pub use check::CheckReport;
+pub use check::{CheckReport, RunRow, TouchedRow, producer_text};
 pub use decode::DecodeReport;
+pub use diagnose::{DiagnoseReport, Diagnosed, Missing, missing};
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};

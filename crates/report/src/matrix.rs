@@ -14,6 +14,8 @@ use crate::text::{Columns, Style, Tone};
 pub struct MatrixReport {
     schema: &'static str,
     source: String,
+    /// `rules` or `preflight`.
+    by: &'static str,
     consumers: Vec<String>,
     /// Whether the supposed places rest on an assumption, not on the firmware's own map.
     assumed: bool,
@@ -62,10 +64,17 @@ impl MatrixReport {
         MatrixReport {
             schema: "identmap.matrix/1",
             source: source.to_owned(),
+            by: "rules",
             consumers: matrix.columns.iter().map(|column| column.label.clone()).collect(),
             assumed: matrix.assumed,
             tables: matrix.tables.iter().map(table).collect(),
         }
+    }
+
+    /// Sums up a matrix whose cells are runs of the consumers' first instructions.
+    #[must_use]
+    pub fn of_runs(source: &str, matrix: &Matrix) -> MatrixReport {
+        MatrixReport { by: "preflight", ..MatrixReport::new(source, matrix) }
     }
 
     /// Whether some cell is a failure.
@@ -104,7 +113,7 @@ impl MatrixReport {
             out.push_str(&columns.render("  ", style));
             out.push('\n');
         }
-        out.push_str(LEGEND);
+        out.push_str(if self.by == "rules" { LEGEND } else { LEGEND_OF_RUNS });
         if self.assumed {
             out.push_str(ASSUMED);
         }
@@ -115,6 +124,12 @@ impl MatrixReport {
 const LEGEND: &str = "\
 Columns are consumers. OK: mapped by request; OK*: mapped by over-reach only; FAIL: not mapped,
 the machine resets; HALT: forbidden memory is mapped; ?: cannot be told.
+";
+
+const LEGEND_OF_RUNS: &str = "\
+Columns are consumers; each cell is a run of the kernel's first instructions under the map. OK: it
+reached its own page tables; OK*: what it touched is mapped by over-reach only; FAIL: it faulted or
+halted; HALT: forbidden memory is mapped; ?: cannot be told.
 ";
 
 const ASSUMED: &str = "\

@@ -254,6 +254,8 @@ mod tests {
                 consumer: Consumer::default(),
                 kind: Kind::Kexec,
                 tables: ImageTables::NotRead(String::new()),
+                entries: &[],
+                seen: None,
             });
             let Some(range) = quiet_range(&machine, &audit) else { continue };
             found += 1;

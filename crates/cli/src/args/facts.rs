@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     #[arg(long, value_parser = ["on", "off"])]
     pub(crate) sev: Option<String>,
 
+    /// Suppose that the producer requests this range too, as if firmware had described it (repeatable)
+    #[arg(long, value_name = "RANGE", value_parser = range)]
+    pub(crate) map: Vec<PhysRange>,
+
     /// Where the EFI system table lies
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) system_table: Option<PhysAddr>,

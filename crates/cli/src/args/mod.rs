@@ -2,8 +2,10 @@
 
 mod capture;
 mod decode;
+mod diagnose;
 mod facts;
 mod fleet;
+mod kernel;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
@@ -18,11 +20,13 @@ use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
 pub(crate) use decode::Decode;
+pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
+pub(crate) use kernel::Entry;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
-pub(crate) use preflight::Preflight;
+pub(crate) use preflight::{Core, Preflight};
 pub(crate) use tables::{Piece, Tables};
 pub(crate) use triage::Triage;
 use values::address;
@@ -90,6 +94,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Compare policies, nogbpages and consumers: the small OK/FAIL table
     Matrix(Matrix),
+    Diagnose(Diagnose),
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
     /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
@@ -125,8 +130,16 @@ pub(crate) struct Check {
     pub(crate) facts: Facts,
 
     /// Check the crash kernel's image (kexec -p) instead
-    #[arg(short = 'p', long = "panic")]
+    #[arg(short = 'p', long = "panic", conflicts_with = "kernel")]
     pub(crate) crash: bool,
+
+    /// Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces
+    /// the rules about kernels (feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
@@ -185,6 +198,14 @@ pub(crate) struct Matrix {
 
     #[command(flatten)]
     pub(crate) facts: Facts,
+
+    /// A column for this kernel, a bzImage, of which each cell is a run of its first instructions
+    /// (repeatable; feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 }
 
 #[derive(Args, Debug)]

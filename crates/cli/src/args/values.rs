@@ -1,7 +1,7 @@
 //! Values as they are written on the command line.
 
 use identmap::{PhysAddr, PhysRange};
-use identmap_machine::{parse_address, parse_range};
+use identmap_machine::{parse_address, parse_number, parse_range};
 
 pub(super) fn range(text: &str) -> Result<PhysRange, String> {
     parse_range(text).map_err(|e| e.to_string())
@@ -18,4 +18,9 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
         _ => text.parse(),
     };
     parsed.map_err(|_| "expected a number of 64 bits, hexadecimal with 0x".to_owned())
+}
+
+/// A size, with K, M, G or T behind.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    parse_number(text).map_err(|e| e.to_string())
 }

@@ -11,7 +11,7 @@ use identmap_report::{CaptureReport, CheckReport};
 
 use crate::args::{Capture, Output};
 use crate::output::{self, Failure, Status};
-use crate::{image, live, source};
+use crate::{firmware, image, live, source};
 
 /// Whose tables a bundle keeps.
 const KINDS: [Kind; 2] = [Kind::Kexec, Kind::Kdump];
@@ -59,6 +59,7 @@ fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
         let extra = live::extra(&inputs);
         let mut bundle = Bundle { extra, ..Bundle::new(Facts::Live(Box::new(inputs))) };
         let machine = bundle.machine(source).map_err(Failure::new)?;
+        bundle.memory = firmware::live(&machine);
         bundle.tables = KINDS.map(|kind| image::packed(kind, image::live(&machine, kind))).to_vec();
         return Ok((source.to_owned(), bundle, names));
     }
@@ -90,7 +91,8 @@ fn answer(name: &str, bundle: &Bundle) -> Result<serde_json::Value, Failure> {
         image.tell(&mut machine);
     }
     let tables = image::for_audit(&image);
-    let question = Question { machine: &machine, producer, consumer, kind: Kind::Kexec, tables };
+    let (kind, entries, seen) = (Kind::Kexec, &[][..], None);
+    let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
     let audit = check(&question);
     let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit);
     serde_json::to_value(report).map_err(Failure::new)

@@ -31,7 +31,9 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     let consumer = source::consumer(facts)?;
     let image = of_image(source, facts, bundle.as_ref(), &mut machine, kind);
     let tables = image::for_audit(&image);
-    let question = Question { machine: &machine, producer, consumer, kind, tables };
+    let entries = &facts.map;
+    let question =
+        Question { machine: &machine, producer, consumer, kind, tables, entries, seen: None };
     let mut audit = check(&question);
     if source == "live" && kind == Kind::Kdump {
         let release = question.machine.kernel.as_deref();
@@ -73,6 +75,9 @@ fn of_image(
     }
     if supposed.producer.is_some() || supposed.nogbpages {
         return Err("another producer is supposed".to_owned());
+    }
+    if !supposed.map.is_empty() {
+        return Err("another map is supposed".to_owned());
     }
     let image = match bundle {
         Some(bundle) => image::bundled(&bundle.tables, kind),

@@ -77,6 +77,7 @@ pub(crate) fn plan(
     } else if facts.nogbpages {
         config.gbpages = false;
     }
+    asked.extend(facts.map.iter().map(|range| (*range, Some("synthetic entry".to_owned()))));
     config.levels = args.levels().unwrap_or(config.levels);
     config.gbpages = args.gbpages().unwrap_or(config.gbpages);
     config.maxphyaddr = args.maxphyaddr.unwrap_or(config.maxphyaddr);
@@ -126,6 +127,7 @@ fn of_machine(
         RequestSource::EfiConfigTable => "EFI configuration table".to_owned(),
         RequestSource::AcpiTables => "ACPI tables".to_owned(),
         RequestSource::AcpiNvs => "ACPI NVS".to_owned(),
+        RequestSource::Synthetic => "synthetic entry".to_owned(),
     };
     let asked = list.requests.iter().map(|r| (r.range, Some(named(r.source)))).collect();
     (traits.config(machine, gbpages), policy, asked)

@@ -4,21 +4,21 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::Command;
 
 use identmap::PhysRange;
-use identmap_linux::boot::Strategy;
 use identmap_linux::{Traits, gbpages};
-use identmap_machine::Layout;
+use identmap_machine::{Layout, Machine};
 use identmap_preflight::{
-    CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, Setup, Touch, run_in_child,
+    Content, CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, SceneError, Setup,
+    Touch, run_in_child, this_program,
 };
 use identmap_report::Style;
 use serde::Serialize;
 
+use super::preflight_loaded;
 use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
-use crate::source;
+use crate::{firmware, source};
 
 /// The argument that makes this program the emulator's process.
 pub(crate) const WORKER: &str = "--preflight-worker";
@@ -27,56 +27,65 @@ pub(crate) const WORKER: &str = "--preflight-worker";
 const LARGEST_KERNEL: u64 = 1 << 30;
 
 pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> {
-    let machine = source::machine(&args.source, &args.facts)?;
+    let source = args.source();
+    let (machine, bundle) = source::machine_and_bundle(&source, &args.facts)?;
+    let known = firmware::known(&source, &machine, bundle.as_ref());
     let layout = Layout::of(&machine)
         .ok_or_else(|| Failure(format!("{}: no memory map in it", machine.source)))?;
-    let image = kernel(&args.kernel)?;
-    let setup = Setup {
-        machine: &machine,
-        layout: &layout,
-        image: &image,
-        cmdline: &args.cmdline,
-        initrd_len: args.initrd_size,
-        strategy: Strategy::TopDown,
-        cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
-        known: &[],
-        limits: Limits::default(),
-    };
-    let shown = args.kernel.display();
-    let loaded = setup.load().map_err(|error| Failure(format!("{shown}: {error}")))?;
-    let producer = source::producer(&machine);
-    let mut seen: Vec<Scene> = Vec::new();
-    let mut runs = Vec::new();
-    // Where the version leaves the producer's ways open, every one of them is tried.
-    for traits in producer.traits().candidates() {
-        for &large in gbpages(&machine).candidates() {
-            let scene = loaded.under(traits, large).map_err(Failure::new)?;
-            if !seen.contains(&scene) {
-                let report = emulate(&scene)?;
-                runs.push(Run::new(label(traits, large), &report));
-                seen.push(scene);
-            }
-        }
-    }
-    let verdict = worst(&runs);
-    let report = PreflightReport {
-        schema: "identmap.preflight/1",
-        verdict,
-        kernel: shown.to_string(),
-        machine: machine.source.clone(),
-        image: hex(loaded.placement().kernel),
-        assumptions: loaded.assumptions.clone(),
-        runs,
+    let report = match &args.kernel {
+        Some(kernel) if !args.loaded => of_kernel(args, kernel, &machine, &layout, &known)?,
+        _ => preflight_loaded::report(args, &machine, &layout, &known)?,
     };
     output.print(&report, |style| report.text(style))?;
-    Ok(match verdict {
+    Ok(match report.verdict {
         "safe" => Status::Safe,
         "unsafe" => Status::Problem,
         _ => Status::Unknown,
     })
 }
 
-fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
+fn of_kernel(
+    args: &Preflight,
+    file: &Path,
+    machine: &Machine,
+    layout: &Layout,
+    known: &[Content],
+) -> Result<PreflightReport, Failure> {
+    let image = kernel(file)?;
+    let setup = Setup {
+        machine,
+        layout,
+        image: &image,
+        cmdline: &args.cmdline,
+        initrd_len: args.initrd_size,
+        strategy: args.strategy(machine)?,
+        cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
+        known,
+        limits: args.limits(Limits::default()),
+    };
+    let shown = file.display();
+    let loaded = setup.load().map_err(|error| Failure(format!("{shown}: {error}")))?;
+    let producer = source::producer(machine);
+    let mut seen: Vec<Scene> = Vec::new();
+    let mut runs = Vec::new();
+    // Where the version leaves the producer's ways open, every one of them is tried.
+    for traits in producer.traits().candidates() {
+        for &large in gbpages(machine).candidates() {
+            let map = &args.facts.map;
+            let scene = loaded.with_map(traits, large, map, |map| loaded.scene(map));
+            let scene = scene.map_err(Failure::new)?;
+            if !seen.contains(&scene) {
+                let report = emulate(&scene).map_err(Failure::new)?;
+                runs.push(Run::new(label(traits, large), &report));
+                seen.push(scene);
+            }
+        }
+    }
+    let place = Some(loaded.placement().kernel);
+    Ok(PreflightReport::new(shown.to_string(), machine, place, loaded.assumptions.clone(), runs))
+}
+
+pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read =
         File::open(path).and_then(|file| file.take(LARGEST_KERNEL + 1).read_to_end(&mut bytes));
@@ -88,14 +97,13 @@ fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// In a process of its own, which is this program again.
-fn emulate(scene: &Scene) -> Result<Report, Failure> {
-    let program = std::env::current_exe().map_err(Failure::new)?;
-    let mut command = Command::new(program);
+pub(crate) fn emulate(scene: &Scene) -> Result<Report, SceneError> {
+    let mut command = this_program();
     command.arg(WORKER);
-    run_in_child(command, scene).map_err(Failure::new)
+    run_in_child(command, scene)
 }
 
-fn label(traits: &Traits, large: bool) -> String {
+pub(crate) fn label(traits: &Traits, large: bool) -> String {
     let table = if traits.config_table {
         "configuration table requested"
     } else {
@@ -116,12 +124,12 @@ fn worst(runs: &[Run]) -> &'static str {
 }
 
 #[derive(Serialize)]
-struct PreflightReport {
+pub(super) struct PreflightReport {
     schema: &'static str,
     verdict: &'static str,
     kernel: String,
     machine: String,
-    image: Bytes,
+    image: Option<Bytes>,
     assumptions: Vec<String>,
     runs: Vec<Run>,
 }
@@ -134,7 +142,7 @@ struct Bytes {
 }
 
 #[derive(Serialize)]
-struct Run {
+pub(super) struct Run {
     producer: String,
     verdict: &'static str,
     outcome: &'static str,
@@ -173,7 +181,7 @@ struct TouchJson {
 }
 
 impl Run {
-    fn new(producer: String, report: &Report) -> Run {
+    pub(super) fn new(producer: String, report: &Report) -> Run {
         let (verdict, outcome, fault) = match &report.outcome {
             Outcome::Reached { .. } => ("safe", "reached", None),
             Outcome::Fault(fault) => ("unsafe", "fault", Some(FaultJson::new(fault))),
@@ -232,8 +240,27 @@ impl TouchJson {
 }
 
 impl PreflightReport {
+    pub(super) fn new(
+        kernel: String,
+        machine: &Machine,
+        image: Option<PhysRange>,
+        assumptions: Vec<String>,
+        runs: Vec<Run>,
+    ) -> PreflightReport {
+        PreflightReport {
+            schema: "identmap.preflight/1",
+            verdict: worst(&runs),
+            kernel,
+            machine: machine.source.clone(),
+            image: image.map(hex),
+            assumptions,
+            runs,
+        }
+    }
+
     fn text(&self, _: Style) -> String {
-        let mut text = format!("kernel    {} at {}\n", self.kernel, self.image.start);
+        let place = self.image.as_ref().map_or("an unknown place", |image| &image.start);
+        let mut text = format!("kernel    {} at {place}\n", self.kernel);
         for run in &self.runs {
             let _ = writeln!(text, "producer  {}", run.producer);
             let _ = writeln!(

@@ -122,6 +122,21 @@ impl<'a> BzImage<'a> {
         self.bytes.get(self.protected_start..).unwrap_or(&[])
     }
 
+    /// The kernel's version and banner: `6.1.0-18-amd64 (user@host) #1 SMP …`, if the header points to one.
+    #[must_use]
+    pub fn version(&self) -> Option<&'a str> {
+        // "If set to a nonzero value, contains a pointer to a NUL-terminated human-readable kernel
+        // version number string, less 0x200."
+        let start = match u16_at(self.bytes, 0x20e).ok()? {
+            0 => return None,
+            offset => usize::from(offset) + 0x200,
+        };
+        let text = self.bytes.get(start..self.protected_start)?;
+        let end = text.iter().position(|&byte| byte == 0)?;
+        let text = core::str::from_utf8(&text[..end]).ok()?;
+        (!text.is_empty() && !text.contains(char::is_control)).then_some(text)
+    }
+
     /// The setup header as it lies in the file, from offset `0x1f1` to its end.
     #[must_use]
     pub fn setup_header(&self) -> &'a [u8] {

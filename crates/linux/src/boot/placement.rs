@@ -27,6 +27,8 @@ pub enum Strategy {
     BottomUp,
     /// The kernel here, the rest from the top of RAM down.
     KernelAt(PhysAddr),
+    /// A crash kernel: everything in this reservation, from its top down.
+    Crash(PhysRange),
 }
 
 /// What lies where. The ranges are disjoint and lie in RAM.
@@ -70,7 +72,13 @@ impl Placement {
         initrd_len: u64,
     ) -> Result<Placement, PlacementError> {
         let limit = if image.above_4g() { u64::MAX } else { FOUR_GIB };
-        let mut room = Room { free: ram.to_vec(), limit, top_down: true };
+        let free = match strategy {
+            Strategy::Crash(reserved) => {
+                ram.iter().filter_map(|range| range.intersection(reserved)).collect()
+            }
+            _ => ram.to_vec(),
+        };
+        let mut room = Room { free, limit, top_down: true };
         room.top_down = strategy != Strategy::BottomUp;
         let align = image.kernel_alignment();
         let lowest = image.pref_address().max(LOWEST_KERNEL);
@@ -81,6 +89,11 @@ impl Placement {
             _ => None,
         };
         if let Some(address) = fixed {
+            // Segments are whole pages: `sanity_check_segment_list()` in `kernel/kexec_core.c`.
+            if !address.is_multiple_of(4096) {
+                let what = "the kernel at an address that is no page";
+                return Err(PlacementError { what, bytes: image.init_size() });
+            }
             let kernel = room.take_at(what, address, image.init_size())?;
             let params = room.take("boot_params", params_len, 4096, LOWEST)?;
             return room.finish(params, kernel, initrd_len);

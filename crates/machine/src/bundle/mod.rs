@@ -74,7 +74,8 @@ pub enum BlobKind {
     EfiConfigTable,
     /// The ACPI root pointer: ACPI 6.5, 5.2.5.3.
     AcpiRsdp,
-    /// The 36 bytes that every ACPI table begins with, RSDT or XSDT whole: ACPI 6.5, 5.2.6 to 5.2.8.
+    /// The 36 bytes that every ACPI table begins with; RSDT, XSDT and SRAT whole: ACPI 6.5, 5.2.6 to
+    /// 5.2.8, 5.2.16.
     AcpiTable,
     /// `struct setup_data` without its payload.
     SetupDataHeader,

@@ -3,9 +3,11 @@
 
 mod cpu;
 mod firmware;
+mod memory;
 mod platform;
 
 pub use cpu::CpuidLeaf;
+pub use memory::firmware_memory;
 
 use crate::model::{Machine, Note};
 use crate::parse;

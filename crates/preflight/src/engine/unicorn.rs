@@ -78,6 +78,8 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
         let gate = guest.gate(&end.regs, end.idt, vector)?;
         Some(VirtAddr::new(gate.handler))
     };
+    // A run begins with an IDT of length 0.
+    let own_idt = end.idt.1 != 0;
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },
         Stop::Unknown(why) => Outcome::Unknown(why),
@@ -90,6 +92,7 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
             at: guest.image_place(rip),
             page_fault: None,
             handler: handler(vector),
+            own_idt,
             repeats: false,
         })),
         Stop::PageFault { rip, cr2, code, access } => {
@@ -108,6 +111,7 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
                     above,
                 }),
                 handler: handler(14),
+                own_idt,
                 repeats,
             }))
         }

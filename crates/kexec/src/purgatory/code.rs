@@ -1,0 +1,489 @@
+//! The purgatory's bytes.
+//!
+//! Registers that live through all of it: RBP is its own address. What each routine uses is said there.
+
+#![allow(clippy::cast_possible_wrap, reason = "displacements of a few KiB")]
+
+#[allow(clippy::wildcard_imports, reason = "registers and operand sizes")]
+use iced_x86::code_asm::*;
+use iced_x86::{Code, IcedError, Instruction};
+
+use super::crc32c::{POLYNOMIAL, TABLES, after, crc32c};
+use super::{Check, LONGEST_NAME, Purgatory, Serial};
+
+/// Room for the code.
+const CODE: usize = 0x400;
+/// Room for one check: its numbers, then its text.
+const CHECK: usize = 0xc0;
+/// Where the text lies in a check.
+const TEXT: usize = 0x28;
+const STACK: usize = 1024;
+/// One iteration of the interleaved loop takes so many bytes of each of the three parts.
+const STEP: u64 = 32;
+/// How often a transmitter is asked before it is given up: a read of an ISA port takes about a
+/// microsecond, and 64 characters in a FIFO at 9600 baud take 67 milliseconds.
+const PATIENCE: u32 = 1 << 20;
+/// Line status, and "transmitter holding register empty" in it (16550 data sheet).
+const LINE_STATUS: u16 = 5;
+const EMPTY: u8 = 0x20;
+const VGA_TEXT: u64 = 0xb8000;
+/// White on red, and two lines of 80 characters: no text is longer.
+const COLOUR: u8 = 0x4f;
+const CELLS: u64 = 160;
+/// boot.rst: "`__BOOT_CS`(0x10) and `__BOOT_DS`(0x18)". Flat, 64-bit code and data, the accessed bits
+/// set so that loading them writes nothing.
+const GDT: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
+const BOOT_CS: i32 = 0x10;
+const BOOT_DS: i32 = 0x18;
+
+/// Where what lies, in bytes from the start.
+pub(super) struct Layout {
+    gdt: usize,
+    crc_tables: usize,
+    checks: usize,
+    /// What the sum covers ends here.
+    summed: usize,
+    own: usize,
+    pub(super) stack: usize,
+    pub(super) end: usize,
+}
+
+impl Layout {
+    pub(super) fn new(purgatory: &Purgatory<'_>) -> Layout {
+        let (count, tables) = match (purgatory.verify, purgatory.crc_instruction) {
+            (false, _) => (0, 0),
+            (true, true) => (purgatory.checks.len(), 0),
+            (true, false) => (purgatory.checks.len(), size_of_val(&TABLES)),
+        };
+        let gdt = CODE;
+        let crc_tables = gdt + size_of_val(&GDT);
+        let checks = crc_tables + tables;
+        let summed = checks.saturating_add(count.saturating_mul(CHECK));
+        let own = summed;
+        let stack = own.saturating_add(CHECK);
+        Layout { gdt, crc_tables, checks, summed, own, stack, end: stack.saturating_add(STACK) }
+    }
+}
+
+pub(super) fn build(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8>, String> {
+    let mut bytes = assemble(purgatory, layout).map_err(|error| error.to_string())?;
+    if bytes.len() > CODE {
+        return Err(format!("{} bytes of code", bytes.len()));
+    }
+    // `int3`, should anything ever run into it.
+    bytes.resize(CODE, 0xcc);
+    bytes.extend(GDT.iter().flat_map(|entry| entry.to_le_bytes()));
+    if purgatory.verify {
+        if !purgatory.crc_instruction {
+            bytes.extend(TABLES.iter().flatten().flat_map(|entry| entry.to_le_bytes()));
+        }
+        for check in in_order(purgatory.checks) {
+            bytes.extend(packed(check, purgatory.crc_instruction));
+        }
+        // Of the purgatory itself only the sum and the text are used: the rest is in the code.
+        let start = purgatory.address.get();
+        let range = identmap::PhysRange::from_len(start, layout.summed as u64);
+        let own = Check {
+            range: range.map_err(|error| error.to_string())?,
+            crc32c: crc32c(&bytes, 0),
+            name: "purgatory",
+            tables: false,
+        };
+        bytes.extend(packed(&own, purgatory.crc_instruction));
+    }
+    bytes.resize(layout.end, 0);
+    Ok(bytes)
+}
+
+/// Page tables first: they change once they are used.
+fn in_order<'a>(checks: &'a [Check<'a>]) -> impl Iterator<Item = &'a Check<'a>> {
+    let (tables, rest) = (checks.iter(), checks.iter());
+    tables.filter(|check| check.tables).chain(rest.filter(|check| !check.tables))
+}
+
+/// How a range is cut: iterations of the main loop, bytes left over, and the factor that
+/// joins the three parts.
+fn cut(len: u64, crc_instruction: bool) -> (u64, u64, u32) {
+    if !crc_instruction {
+        return (len / 8, len % 8, 0);
+    }
+    let steps = len / (3 * STEP);
+    (steps, len - steps * 3 * STEP, after(steps * STEP))
+}
+
+/// address, steps, rest, factor, sum, length of the text, nothing, text.
+fn packed(check: &Check<'_>, crc_instruction: bool) -> Vec<u8> {
+    let (steps, rest, factor) = cut(check.range.len(), crc_instruction);
+    let name: String = check.name.chars().take(LONGEST_NAME).map(printable).collect();
+    let start = check.range.start();
+    let text = format!(
+        "identmap: segment {name} at {start} is damaged, not booting (CRC32C should be {:08x}, is ",
+        check.crc32c
+    );
+    let mut bytes = Vec::with_capacity(CHECK);
+    for word in [start.get(), steps, rest] {
+        bytes.extend(word.to_le_bytes());
+    }
+    for half in [factor, check.crc32c, text.len() as u32, 0] {
+        bytes.extend(half.to_le_bytes());
+    }
+    bytes.extend(text.as_bytes());
+    bytes.resize(CHECK, 0);
+    bytes
+}
+
+fn printable(c: char) -> char {
+    if c.is_ascii_graphic() || c == ' ' { c } else { '?' }
+}
+
+fn assemble(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8>, IcedError> {
+    let mut a = CodeAssembler::new(64)?;
+    let mut start = a.create_label();
+    a.set_label(&mut start)?;
+    a.cli()?;
+    a.cld()?;
+    a.lea(rbp, ptr(start))?;
+    a.lea(rsp, rbp + layout.end as i32)?;
+    if purgatory.verify {
+        verify(&mut a, purgatory, layout)?;
+    } else {
+        switch(&mut a, purgatory.root)?;
+        enter(&mut a, purgatory, layout)?;
+    }
+    a.assemble(0)
+}
+
+fn switch(a: &mut CodeAssembler, root: u64) -> Result<(), IcedError> {
+    a.mov(rax, root)?;
+    a.mov(cr3, rax)
+}
+
+/// The descriptors, then the jump, which takes CS from the stack as it goes.
+fn enter(
+    a: &mut CodeAssembler,
+    purgatory: &Purgatory<'_>,
+    layout: &Layout,
+) -> Result<(), IcedError> {
+    a.lea(rax, rbp + layout.gdt as i32)?;
+    a.push(rax)?;
+    a.sub(rsp, 8)?;
+    a.mov(word_ptr(rsp + 6), size_of_val(&GDT) as i32 - 1)?;
+    a.lgdt(ptr(rsp + 6))?;
+    a.add(rsp, 16)?;
+    a.mov(eax, BOOT_DS)?;
+    for segment in [ds, es, ss, fs, gs] {
+        a.mov(segment, eax)?;
+    }
+    a.mov(rsi, purgatory.rsi)?;
+    a.push(BOOT_CS)?;
+    a.mov(rax, purgatory.entry)?;
+    a.push(rax)?;
+    for register in [eax, ebx, ecx, edx, edi, ebp, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d] {
+        a.xor(register, register)?;
+    }
+    a.add_instruction(Instruction::with(Code::Retfq))
+}
+
+fn verify(
+    a: &mut CodeAssembler,
+    purgatory: &Purgatory<'_>,
+    layout: &Layout,
+) -> Result<(), IcedError> {
+    let [mut many, mut next, mut done, mut sum, mut damaged] = [(); 5].map(|()| a.create_label());
+    let tables = purgatory.checks.iter().filter(|check| check.tables).count();
+
+    // Itself. The list is not trusted yet: the numbers are in the code.
+    let (steps, rest, factor) = cut(layout.summed as u64, purgatory.crc_instruction);
+    a.lea(rbx, rbp + layout.own as i32)?;
+    a.mov(rsi, rbp)?;
+    a.mov(ecx, steps as u32)?;
+    a.mov(r8d, rest as u32)?;
+    a.mov(r9d, factor)?;
+    a.call(sum)?;
+    a.cmp(eax, dword_ptr(rbx + 28))?;
+    a.jne(damaged)?;
+
+    a.lea(rbx, rbp + layout.checks as i32)?;
+    a.mov(r12d, tables as u32)?;
+    a.call(many)?;
+    switch(a, purgatory.root)?;
+    a.mov(r12d, (purgatory.checks.len() - tables) as u32)?;
+    a.call(many)?;
+    enter(a, purgatory, layout)?;
+
+    // R12 checks from RBX on.
+    a.set_label(&mut many)?;
+    a.test(r12d, r12d)?;
+    a.je(done)?;
+    a.set_label(&mut next)?;
+    a.mov(rsi, qword_ptr(rbx))?;
+    a.mov(rcx, qword_ptr(rbx + 8))?;
+    a.mov(r8, qword_ptr(rbx + 16))?;
+    a.mov(r9d, dword_ptr(rbx + 24))?;
+    a.call(sum)?;
+    a.cmp(eax, dword_ptr(rbx + 28))?;
+    a.jne(damaged)?;
+    a.add(rbx, CHECK as i32)?;
+    a.dec(r12d)?;
+    a.jne(next)?;
+    a.set_label(&mut done)?;
+    a.ret()?;
+
+    a.set_label(&mut sum)?;
+    if purgatory.crc_instruction {
+        interleaved(a)?;
+    } else {
+        by_tables(a, layout)?;
+    }
+
+    // RBX is the check, EAX what was found.
+    a.set_label(&mut damaged)?;
+    a.mov(r14d, eax)?;
+    message(a, purgatory)
+}
+
+/// The sum from RSI on, in EAX: RCX steps of three interleaved parts, R8 bytes behind them, R9D the
+/// factor. The instruction takes three cycles and one can begin in each, so three parts cost
+/// no more time than one. Uses RDX, RDI, R10, R11, R13, R14, R15.
+fn interleaved(a: &mut CodeAssembler) -> Result<(), IcedError> {
+    let [mut all, mut rest, mut bytes, mut byte, mut done] = [(); 5].map(|()| a.create_label());
+    let [mut multiply, mut bit, mut word] = [(); 3].map(|()| a.create_label());
+    a.mov(eax, -1)?;
+    a.test(rcx, rcx)?;
+    a.je(rest)?;
+    // The parts begin at RSI, RSI + R10 and RSI + 2 * R10. A state of zero is the identity.
+    a.mov(r10, rcx)?;
+    a.shl(r10, STEP.ilog2())?;
+    a.xor(edx, edx)?;
+    a.xor(r11d, r11d)?;
+    a.set_label(&mut all)?;
+    for at in (0..STEP as i32).step_by(8) {
+        a.crc32(rax, qword_ptr(rsi + at))?;
+        a.crc32(rdx, qword_ptr(rsi + r10 + at))?;
+        a.crc32(r11, qword_ptr(rsi + r10 * 2 + at))?;
+    }
+    a.add(rsi, STEP as i32)?;
+    a.dec(rcx)?;
+    a.jne(all)?;
+    a.lea(rsi, rsi + r10 * 2)?;
+    a.call(multiply)?;
+    a.xor(eax, edx)?;
+    a.call(multiply)?;
+    a.xor(eax, r11d)?;
+
+    a.set_label(&mut rest)?;
+    a.mov(rcx, r8)?;
+    a.shr(rcx, 3)?;
+    a.je(bytes)?;
+    a.set_label(&mut word)?;
+    a.crc32(rax, qword_ptr(rsi))?;
+    a.add(rsi, 8)?;
+    a.dec(rcx)?;
+    a.jne(word)?;
+    a.set_label(&mut bytes)?;
+    a.and(r8d, 7)?;
+    a.je(done)?;
+    a.set_label(&mut byte)?;
+    a.crc32(eax, byte_ptr(rsi))?;
+    a.inc(rsi)?;
+    a.dec(r8d)?;
+    a.jne(byte)?;
+    a.set_label(&mut done)?;
+    a.not(eax)?;
+    a.ret()?;
+
+    // EAX times R9D modulo the polynomial.
+    a.set_label(&mut multiply)?;
+    a.mov(edi, eax)?;
+    a.mov(r13d, r9d)?;
+    a.xor(eax, eax)?;
+    a.mov(ecx, 32)?;
+    a.set_label(&mut bit)?;
+    a.add(edi, edi)?;
+    a.sbb(r14d, r14d)?;
+    a.and(r14d, r13d)?;
+    a.xor(eax, r14d)?;
+    a.shr(r13d, 1)?;
+    a.sbb(r15d, r15d)?;
+    a.and(r15d, POLYNOMIAL.cast_signed())?;
+    a.xor(r13d, r15d)?;
+    a.dec(ecx)?;
+    a.jne(bit)?;
+    a.ret()
+}
+
+/// The same for a CPU without the instruction: RCX words of eight bytes, then R8 bytes.
+/// Uses RDX, RDI, R10, R11.
+fn by_tables(a: &mut CodeAssembler, layout: &Layout) -> Result<(), IcedError> {
+    let [mut word, mut bytes, mut byte, mut done] = [(); 4].map(|()| a.create_label());
+    let table = |index: usize| (index * size_of_val(&TABLES[0])) as i32;
+    a.lea(rdx, rbp + layout.crc_tables as i32)?;
+    a.mov(eax, -1)?;
+    a.test(rcx, rcx)?;
+    a.je(bytes)?;
+    a.set_label(&mut word)?;
+    a.mov(rdi, qword_ptr(rsi))?;
+    a.xor(rdi, rax)?;
+    a.xor(eax, eax)?;
+    for index in (0..TABLES.len()).rev() {
+        a.movzx(r10d, dil)?;
+        a.xor(eax, dword_ptr(rdx + r10 * 4 + table(index)))?;
+        a.shr(rdi, 8)?;
+    }
+    a.add(rsi, 8)?;
+    a.dec(rcx)?;
+    a.jne(word)?;
+    a.set_label(&mut bytes)?;
+    a.test(r8d, r8d)?;
+    a.je(done)?;
+    a.set_label(&mut byte)?;
+    a.movzx(r10d, byte_ptr(rsi))?;
+    a.xor(r10b, al)?;
+    a.shr(eax, 8)?;
+    a.xor(eax, dword_ptr(rdx + r10 * 4))?;
+    a.inc(rsi)?;
+    a.dec(r8d)?;
+    a.jne(byte)?;
+    a.set_label(&mut done)?;
+    a.not(eax)?;
+    a.ret()
+}
+
+/// Says what is damaged, to each that listens, and halts. RBX is the check, R14D the sum found.
+fn message(a: &mut CodeAssembler, purgatory: &Purgatory<'_>) -> Result<(), IcedError> {
+    let [mut say, mut halt, mut to_serial, mut to_vga] = [(); 4].map(|()| a.create_label());
+    if purgatory.serial.is_some() {
+        a.lea(r15, ptr(to_serial))?;
+        // Whether the transmitter is dead.
+        a.xor(r11d, r11d)?;
+        a.call(say)?;
+    }
+    if purgatory.vga {
+        a.lea(r15, ptr(to_vga))?;
+        a.mov(r10, VGA_TEXT)?;
+        a.call(say)?;
+        // Blanks over what was there before.
+        let (mut blank, mut full) = (a.create_label(), a.create_label());
+        a.set_label(&mut blank)?;
+        a.cmp(r10, (VGA_TEXT + CELLS * 2) as i32)?;
+        a.jae(full)?;
+        a.mov(eax, i32::from(b' '))?;
+        a.call(to_vga)?;
+        a.jmp(blank)?;
+        a.set_label(&mut full)?;
+        a.nop()?;
+    }
+    a.set_label(&mut halt)?;
+    a.cli()?;
+    a.hlt()?;
+    a.jmp(halt)?;
+    if purgatory.serial.is_none() && !purgatory.vga {
+        return Ok(());
+    }
+
+    speak(a, &mut say)?;
+    if let Some(serial) = purgatory.serial {
+        a.set_label(&mut to_serial)?;
+        transmit(a, serial)?;
+    }
+    if purgatory.vga {
+        let mut invisible = a.create_label();
+        a.set_label(&mut to_vga)?;
+        a.cmp(al, i32::from(b' '))?;
+        a.jb(invisible)?;
+        a.mov(ah, i32::from(COLOUR))?;
+        a.mov(word_ptr(r10), ax)?;
+        a.add(r10, 2)?;
+        a.set_label(&mut invisible)?;
+        a.ret()?;
+    }
+    Ok(())
+}
+
+/// The text of the check, the sum in hex, and the end of the line, one character in AL after
+/// the other to the routine in R15, which may use RAX, RDX, RDI and what it kept for itself.
+fn speak(a: &mut CodeAssembler, say: &mut CodeLabel) -> Result<(), IcedError> {
+    let [mut character, mut more, mut digit, mut decimal] = [(); 4].map(|()| a.create_label());
+    a.set_label(say)?;
+    a.lea(r12, rbx + TEXT as i32)?;
+    a.mov(ecx, dword_ptr(rbx + 32))?;
+    // The purgatory's own may be what is damaged.
+    let room = (CHECK - TEXT) as u32;
+    let mut sound = a.create_label();
+    a.cmp(ecx, room)?;
+    a.jbe(sound)?;
+    a.mov(ecx, room)?;
+    a.set_label(&mut sound)?;
+    a.inc(ecx)?;
+    a.jmp(more)?;
+    a.set_label(&mut character)?;
+    a.movzx(eax, byte_ptr(r12))?;
+    a.inc(r12)?;
+    a.call(r15)?;
+    a.set_label(&mut more)?;
+    a.dec(ecx)?;
+    a.jne(character)?;
+    a.mov(ecx, 8)?;
+    a.set_label(&mut digit)?;
+    a.rol(r14d, 4)?;
+    a.mov(eax, r14d)?;
+    a.and(eax, 15)?;
+    a.cmp(eax, 10)?;
+    a.jb(decimal)?;
+    a.add(eax, i32::from(b'a' - b'0' - 10))?;
+    a.set_label(&mut decimal)?;
+    a.add(eax, i32::from(b'0'))?;
+    a.call(r15)?;
+    a.dec(ecx)?;
+    a.jne(digit)?;
+    for last in *b")\r\n" {
+        a.mov(eax, i32::from(last))?;
+        a.call(r15)?;
+    }
+    a.ret()
+}
+
+/// AL to the serial line, unless the transmitter was found dead (R11D).
+fn transmit(a: &mut CodeAssembler, serial: Serial) -> Result<(), IcedError> {
+    let [mut ask, mut ready, mut dead] = [(); 3].map(|()| a.create_label());
+    a.test(r11d, r11d)?;
+    a.jne(dead)?;
+    a.push(rax)?;
+    a.mov(edi, PATIENCE)?;
+    match serial {
+        Serial::Port(port) => a.mov(edx, u32::from(port + LINE_STATUS))?,
+        Serial::Mmio { address, .. } => a.mov(rdx, address)?,
+    }
+    a.set_label(&mut ask)?;
+    match serial {
+        Serial::Port(_) => a.in_(al, dx)?,
+        Serial::Mmio { stride, .. } => {
+            let at = rdx + i32::from(LINE_STATUS) * i32::from(stride);
+            match stride {
+                4 => a.mov(eax, dword_ptr(at))?,
+                2 => a.mov(ax, word_ptr(at))?,
+                _ => a.mov(al, byte_ptr(at))?,
+            }
+        }
+    }
+    a.test(al, i32::from(EMPTY))?;
+    a.jne(ready)?;
+    a.pause()?;
+    a.dec(edi)?;
+    a.jne(ask)?;
+    a.inc(r11d)?;
+    a.set_label(&mut ready)?;
+    a.pop(rax)?;
+    // A dead one gets this character too; it does not matter.
+    match serial {
+        Serial::Port(port) => {
+            a.mov(edx, u32::from(port))?;
+            a.out(dx, al)?;
+        }
+        Serial::Mmio { stride: 4, .. } => a.mov(dword_ptr(rdx), eax)?,
+        Serial::Mmio { stride: 2, .. } => a.mov(word_ptr(rdx), ax)?,
+        Serial::Mmio { .. } => a.mov(byte_ptr(rdx), al)?,
+    }
+    a.set_label(&mut dead)?;
+    a.ret()
+}

@@ -1,0 +1,172 @@
+//! Images with a purgatory of their own, as `identmap load` and `kexec -l` leave them.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{OWN_TABLES, content, go, r};
+use identmap::{Arena, Config, Levels, PhysAddr, Plan, Policy, Slot, Table};
+use identmap_linux::{Kind, Producer, TablePage};
+use identmap_machine::{Layout, Machine, parse};
+use identmap_preflight::{
+    Content, CpuProfile, Limits, Outcome, Scene, Segments, StandingTables, Unknown,
+};
+
+const PURGATORY: u64 = 0x10_0000;
+const KERNEL: u64 = 0x20_0000;
+const NEW_TABLES: u64 = 0x40_0000;
+/// A table far from RAM that only the image's own tables map.
+const FAR: u32 = 0x7000_0000;
+
+fn machine() -> (Machine, Layout) {
+    let text = b"BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+        BIOS-e820: [mem 0x0000000000100000-0x0000000007ffffff] usable\n\
+        BIOS-e820: [mem 0x0000000070000000-0x000000007000ffff] reserved\n";
+    let machine = parse::machine("test", text).unwrap();
+    let layout = Layout::of(&machine).unwrap();
+    (machine, layout)
+}
+
+/// Tables at `base` that map all of this.
+fn tables(base: u64, requests: &[identmap::PhysRange]) -> Vec<Table> {
+    let config = Config::kexec(Levels::Four, true);
+    let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&Policy::RoundOut, requests.len())];
+    let plan = Plan::new(&config, &Policy::RoundOut, requests, &mut slots).unwrap();
+    let mut tables = vec![Table::EMPTY; plan.tables().total() as usize];
+    plan.build(&mut Arena::new(&mut tables, PhysAddr::new(base).unwrap()).unwrap()).unwrap();
+    tables
+}
+
+/// `mov eax, NEW_TABLES; mov cr3, rax; mov eax, KERNEL; jmp rax`
+fn switching_purgatory() -> Vec<u8> {
+    let mut code = vec![0xb8];
+    code.extend((NEW_TABLES as u32).to_le_bytes());
+    code.extend([0x0f, 0x22, 0xd8, 0xb8]);
+    code.extend((KERNEL as u32).to_le_bytes());
+    code.extend([0xff, 0xe0]);
+    code
+}
+
+/// `mov al, [FAR]`, then the kernel's own tables.
+fn kernel() -> Vec<u8> {
+    let mut code = vec![0x8a, 0x04, 0x25];
+    code.extend(FAR.to_le_bytes());
+    code.extend([0x0f, 0x1f, 0x00]);
+    code.extend(OWN_TABLES);
+    code
+}
+
+fn image(purgatory: &[u8]) -> Vec<Content> {
+    let new = tables(NEW_TABLES, &[r(0, 2 << 30)]);
+    let bytes: Vec<u8> = new.iter().flat_map(|t| t.0).flat_map(u64::to_le_bytes).collect();
+    vec![
+        content("purgatory", PURGATORY, 0x2000, purgatory, true),
+        content("kernel", KERNEL, 0x2000, &kernel(), true),
+        content("tables", NEW_TABLES, 0x10_000, &bytes, true),
+    ]
+}
+
+fn scene(purgatory: &[u8], own_tables: &[identmap::PhysRange]) -> Scene {
+    let (machine, layout) = machine();
+    let producer = Producer::of(None);
+    let traits = producer.traits().candidates().iter().find(|t| !t.config_table).copied();
+    let contents = image(purgatory);
+    let known = [content("far table", u64::from(FAR), 0x100, &[7], false)];
+    let segments = Segments {
+        machine: &machine,
+        layout: &layout,
+        contents: &contents,
+        entry: PhysAddr::new(PURGATORY).unwrap(),
+        own_tables,
+        kind: Kind::Kexec,
+        cpu: CpuProfile::named("intel").unwrap(),
+        known: &known,
+        limits: Limits { time: Duration::from_secs(5), ..Limits::default() },
+    };
+    segments.under(&traits.unwrap(), true).unwrap()
+}
+
+#[test]
+fn the_purgatory_s_tables_are_not_the_consumer_s() {
+    let own = [r(NEW_TABLES, 0x10_000)];
+    let report = go(&scene(&switching_purgatory(), &own));
+    assert_eq!(report.outcome, Outcome::Reached { cr3: 0x50_0000 });
+    // They map what the producer's do not.
+    let [touch] = &report.touched[..] else { panic!("{:?}", report.touched) };
+    assert_eq!(
+        (touch.page.get(), touch.at.as_ref().unwrap().name.as_str()),
+        (FAR.into(), "kernel")
+    );
+    // Not told whose they are, it would take the first switch for the hand-over.
+    let early = go(&scene(&switching_purgatory(), &[])).outcome;
+    assert_eq!(early, Outcome::Reached { cr3: NEW_TABLES });
+}
+
+#[test]
+fn without_a_switch_the_producer_s_map_decides() {
+    // mov eax, KERNEL; jmp rax
+    let mut plain = vec![0xb8];
+    plain.extend((KERNEL as u32).to_le_bytes());
+    plain.extend([0xff, 0xe0]);
+    let scene = scene(&plain, &[r(NEW_TABLES, 0x10_000)]);
+    let outcome = go(&scene).outcome;
+    let Outcome::Fault(fault) = &outcome else { panic!("{outcome:?}") };
+    let page = fault.page_fault.as_ref().unwrap();
+    assert_eq!((page.cr2.get(), page.what.as_ref().unwrap().1.as_str()), (FAR.into(), "far table"));
+}
+
+/// `relocate_kernel` leaves a word of zero on the control page's stack, and all else is not known.
+#[test]
+fn the_stack_is_the_control_page_s() {
+    // pop rax; test rax, rax; je +2; ud2; push rax; mov eax, [rsp+8]; test eax, eax
+    let pop = [0x58, 0x48, 0x85, 0xc0, 0x74, 0x02, 0x0f, 0x0b, 0x50];
+    let below = [0x8b, 0x44, 0x24, 0xf0, 0x85, 0xc0];
+    let outcome =
+        go(&scene(&[&pop[..], &switching_purgatory()].concat(), &[r(NEW_TABLES, 0x10_000)]));
+    assert_eq!(outcome.outcome, Outcome::Reached { cr3: 0x50_0000 });
+    let outcome = go(&scene(&[&pop[..], &below].concat(), &[])).outcome;
+    assert!(matches!(outcome, Outcome::Unknown(Unknown::Register { .. })), "{outcome:?}");
+}
+
+#[test]
+fn tables_that_stand_in_memory_are_used_as_they_are() {
+    let (machine, layout) = machine();
+    let contents = image(&[]);
+    // Entered at the kernel, under tables without the far one, in pages that do not follow another.
+    let standing = tables(0x60_0000, &[r(0, 0x8000_000)]);
+    let pages: Vec<TablePage> = standing
+        .iter()
+        .enumerate()
+        .map(|(i, table)| {
+            let bytes: Vec<u8> = table.0.iter().flat_map(|e| e.to_le_bytes()).collect();
+            let at = PhysAddr::new(0x60_0000 + i as u64 * 0x1000).unwrap();
+            (at, bytes.into_boxed_slice().try_into().unwrap())
+        })
+        .collect();
+    let segments = Segments {
+        machine: &machine,
+        layout: &layout,
+        contents: &contents,
+        entry: PhysAddr::new(KERNEL).unwrap(),
+        own_tables: &[],
+        kind: Kind::Kdump,
+        cpu: CpuProfile::named("amd-nosev").unwrap(),
+        known: &[],
+        limits: Limits::default(),
+    };
+    let scene = |pages: &[TablePage]| {
+        segments.on(&StandingTables {
+            root: PhysAddr::new(0x60_0000).unwrap(),
+            paging: Config::kexec(Levels::Four, true).paging(),
+            pages,
+            stack: PhysAddr::new(0x50_0ff8).unwrap(),
+        })
+    };
+    let scene_of_all = scene(&pages).unwrap();
+    assert_eq!((scene_of_all.rsp, scene_of_all.rsi), (0x50_0ff8, 0));
+    let outcome = go(&scene_of_all).outcome;
+    let Outcome::Fault(fault) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(fault.page_fault.as_ref().map(|page| page.cr2.get()), Some(FAR.into()));
+    let outcome = go(&scene(&pages[..1]).unwrap()).outcome;
+    assert!(matches!(outcome, Outcome::Unknown(Unknown::Table(_))), "{outcome:?}");
+}
