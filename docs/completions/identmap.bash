@@ -22,20 +22,11 @@ _identmap() {
             identmap,check)
                 cmd="identmap__subcmd__check"
                 ;;
-            identmap,decode)
-                cmd="identmap__subcmd__decode"
-                ;;
-            identmap,diagnose)
-                cmd="identmap__subcmd__diagnose"
-                ;;
             identmap,diff)
                 cmd="identmap__subcmd__diff"
                 ;;
             identmap,explain)
                 cmd="identmap__subcmd__explain"
-                ;;
-            identmap,fleet)
-                cmd="identmap__subcmd__fleet"
                 ;;
             identmap,help)
                 cmd="identmap__subcmd__help"
@@ -46,11 +37,14 @@ _identmap() {
             identmap,matrix)
                 cmd="identmap__subcmd__matrix"
                 ;;
+            identmap,ranges)
+                cmd="identmap__subcmd__ranges"
+                ;;
+            identmap,report)
+                cmd="identmap__subcmd__report"
+                ;;
             identmap,tables)
                 cmd="identmap__subcmd__tables"
-                ;;
-            identmap,triage)
-                cmd="identmap__subcmd__triage"
                 ;;
             identmap__subcmd__help,capture)
                 cmd="identmap__subcmd__help__subcmd__capture"
@@ -58,20 +52,11 @@ _identmap() {
             identmap__subcmd__help,check)
                 cmd="identmap__subcmd__help__subcmd__check"
                 ;;
-            identmap__subcmd__help,decode)
-                cmd="identmap__subcmd__help__subcmd__decode"
-                ;;
-            identmap__subcmd__help,diagnose)
-                cmd="identmap__subcmd__help__subcmd__diagnose"
-                ;;
             identmap__subcmd__help,diff)
                 cmd="identmap__subcmd__help__subcmd__diff"
                 ;;
             identmap__subcmd__help,explain)
                 cmd="identmap__subcmd__help__subcmd__explain"
-                ;;
-            identmap__subcmd__help,fleet)
-                cmd="identmap__subcmd__help__subcmd__fleet"
                 ;;
             identmap__subcmd__help,help)
                 cmd="identmap__subcmd__help__subcmd__help"
@@ -82,11 +67,14 @@ _identmap() {
             identmap__subcmd__help,matrix)
                 cmd="identmap__subcmd__help__subcmd__matrix"
                 ;;
+            identmap__subcmd__help,ranges)
+                cmd="identmap__subcmd__help__subcmd__ranges"
+                ;;
+            identmap__subcmd__help,report)
+                cmd="identmap__subcmd__help__subcmd__report"
+                ;;
             identmap__subcmd__help,tables)
                 cmd="identmap__subcmd__help__subcmd__tables"
-                ;;
-            identmap__subcmd__help,triage)
-                cmd="identmap__subcmd__help__subcmd__triage"
                 ;;
             *)
                 ;;
@@ -95,7 +83,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diagnose diff tables triage decode fleet capture help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -139,7 +127,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --panic --fail-on --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -161,35 +149,11 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --kernel)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -k)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cmdline)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -197,112 +161,8 @@ _identmap() {
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
                     return 0
                     ;;
-                --color)
+                --picture)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        identmap__subcmd__decode)
-            opts="-p -J -q -b -h --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --machine)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --producer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --consumer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --uv)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --sev)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --system-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        identmap__subcmd__diagnose)
-            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --producer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --consumer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --uv)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --sev)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --system-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cpu)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --cmdline)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --initrd-size)
-                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -335,7 +195,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -389,10 +249,6 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -412,58 +268,8 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        identmap__subcmd__fleet)
-            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --depth --jobs --json --quiet --bytes --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --format)
-                    COMPREPLY=($(compgen -W "text json prometheus junit tap" -- "${cur}"))
-                    return 0
-                    ;;
-                --output)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                -o)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --producer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --consumer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --fail-on)
-                    COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
-                    return 0
-                    ;;
-                --depth)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --jobs)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diagnose diff tables triage decode fleet capture help"
+            opts="check map explain matrix diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -504,34 +310,6 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        identmap__subcmd__help__subcmd__decode)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        identmap__subcmd__help__subcmd__diagnose)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         identmap__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -547,20 +325,6 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__explain)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        identmap__subcmd__help__subcmd__fleet)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -616,6 +380,34 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__help__subcmd__ranges)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__report)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__help__subcmd__tables)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -630,22 +422,8 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        identmap__subcmd__help__subcmd__triage)
-            opts=""
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
         identmap__subcmd__map)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -699,10 +477,6 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -719,6 +493,18 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --picture)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --color)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -731,12 +517,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --producer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -753,8 +547,54 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
-                --map)
+                --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__ranges)
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
                 --system-table)
@@ -765,23 +605,61 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --kernel)
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__report)
+            opts="-o -p -J -q -b -h --output --title --date --full --panic --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                -k)
+                -o)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --cpu)
+                --title)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --cmdline)
+                --date)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --initrd-size)
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -797,7 +675,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__tables)
-            opts="-p -J -q -b -h --live --piece --crash --panic --kallsyms --btf --cr3 --base --cpu --levels --maxphyaddr --encryption-bit --at --json --quiet --bytes --color --help"
+            opts="-p -o -n -r -P -J -q -b -h --live --piece --crash --panic --kallsyms --btf --cr3 --base --cpu --levels --maxphyaddr --encryption-bit --at --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -843,53 +721,11 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --color)
-                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
-                    return 0
-                    ;;
-                *)
-                    COMPREPLY=()
-                    ;;
-            esac
-            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-            return 0
-            ;;
-        identmap__subcmd__triage)
-            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --json --quiet --bytes --color --help"
-            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
-                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
-                return 0
-            fi
-            case "${prev}" in
-                --saw)
-                    COMPREPLY=($(compgen -W "firmware-reset hang dark-but-pings old-kernel corruption panic no-dump" -- "${cur}"))
-                    return 0
-                    ;;
-                --producer)
+                --output)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
-                --consumer)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --uv)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --sev)
-                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
-                    return 0
-                    ;;
-                --map)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --system-table)
-                    COMPREPLY=($(compgen -f "${cur}"))
-                    return 0
-                    ;;
-                --config-table)
+                -o)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -36,13 +36,11 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "check" -d 'Say wh
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -50,16 +48,14 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l uv -d 'Wheth
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand check" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces the rules about kernels (feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
 warning\t''
 info\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
+always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -91,15 +87,21 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l uv -d 'Whether
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand map" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l raw -d 'Write the tables to FILE' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l base -d 'Physical address of the first table in FILE (the root; what CR3 shall hold)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand map" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s b -l bytes -d 'Print sizes in bytes'
@@ -125,7 +127,6 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -136,47 +137,26 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s k -l kernel -d 'A column for this kernel, a bzImage, of which each cell is a run of its first instructions (repeatable; feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -195,82 +175,19 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -l levels -d '
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: this processor\'s with --live, or 52]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l encryption-bit -d 'The bit of an entry that marks encrypted memory (C-bit) [default: what the source tells, or none]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l at -d 'Walk this virtual address too, level by level' -r
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l live -d 'The image that is loaded now (what is done without FILE)'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s p -l panic -l crash -d 'With a loaded image: the crash kernel\'s (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand tables" -s P -l pairs -d 'Print the list alone, as NAME="value"'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -d 'Print JSON'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l saw -d 'What was seen' -r -f -a "firmware-reset\t'The firmware\'s screen: the machine reset'
-hang\t'Nothing more, and no answer, neither on the network nor to keys'
-dark-but-pings\t'A dark or frozen screen, but the machine answers on the network'
-old-kernel\t'The kernel that was left, or the boot loader\'s default, is running'
-corruption\t'The new kernel runs, but memory is damaged: initramfs, ACPI, TPM log, random crashes'
-panic\t'The new kernel said something before it died'
-no-dump\t'A crash, and no dump (supposes --panic)'"
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -s p -l panic -d 'It was the crash kernel (kexec -p)'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand triage" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l machine -d 'The machine it happened on: live, FILE (a bundle or a boot log), or sample:NAME' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -s p -l panic -d 'It happened on the way to the crash kernel (kexec -p)'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand decode" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l format -d 'What to print: a summary, a line of JSON for each machine, or what monitors and test tools read' -r -f -a "text\t'A summary by hardware, firmware and cause'
-json\t'A line of JSON for each machine'
-prometheus\t'Metrics for Prometheus\' textfile collector'
-junit\t'`JUnit`\'s XML'
-tap\t'The Test Anything Protocol'"
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s o -l output -d 'Write to FILE, which is replaced in one step when all of it is written' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l producer -d 'The kernel they kexec from, as uname -r prints it, instead of the one they run' -r
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l consumer -d 'The kernel they kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
-warning\t''
-info\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l depth -d 'How deep to look into directories' -r
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l jobs -d 'How many machines to judge at once [default: one for each processor]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s p -l panic -d 'Judge the crash kernel\'s image (kexec -p) instead'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -281,15 +198,54 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output -d 'Write the report to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l full -d 'Leave nothing out: serial numbers and names too. Not for public places'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s p -l panic -d 'Report on the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

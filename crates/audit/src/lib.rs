@@ -9,6 +9,7 @@ mod findings;
 mod general;
 mod kdump;
 mod matrix;
+mod own;
 mod planned;
 mod scene;
 mod seen;
@@ -24,6 +25,7 @@ pub use kdump::{Dumps, KdumpState, kdump_of_system};
 pub use matrix::{
     Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of, matrix_rows,
 };
+pub use own::check_own;
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};
 pub use seen::{Seen, why_not_mapped};

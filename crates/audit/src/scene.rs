@@ -191,6 +191,13 @@ impl Stage<'_> {
         Ok(self.judged(traits, gbpages, list, coverage))
     }
 
+    /// The same with any map.
+    #[must_use]
+    pub fn scene_of_map(&self, traits: Traits, gbpages: bool, map: Coverage) -> Scene {
+        let list = requests(self.machine, self.layout, &traits, self.kind);
+        self.judged(traits, gbpages, list, map)
+    }
+
     fn judged(
         &self,
         traits: Traits,

@@ -1,7 +1,7 @@
 //! What a run of the consumer's first instructions showed, in place of needs by rule.
 
 use identmap::{PhysRange, PlanError};
-use identmap_linux::{Need, Producer, Traits};
+use identmap_linux::{KernelVersion, Need, Producer, Traits};
 use identmap_machine::human_size;
 
 use crate::general::{class_text, does};
@@ -67,7 +67,7 @@ pub fn why_not_mapped(
     missing: PhysRange,
 ) -> String {
     let mut parts = Vec::new();
-    let own = producer.version().and_then(|version| version.exact());
+    let own = producer.version().and_then(KernelVersion::exact);
     let class = class_text(scene.traits.class());
     let rule = general(stage.machine, stage.layout, missing);
     match rule.as_ref().and_then(|rule| rule.linux) {

@@ -11,8 +11,11 @@ mod inputs;
 mod kdump;
 mod live;
 mod loaded;
+mod loading;
 mod output;
 mod parallel;
+mod picture;
+mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
 mod runs;
 mod source;
@@ -45,7 +48,13 @@ pub fn run() -> ExitCode {
         Command::Triage(args) => commands::triage::run(args, &cli.output),
         Command::Decode(args) => commands::decode::run(args, &cli.output),
         Command::Fleet(args) => commands::fleet::run(args, &cli.output),
+        Command::Ranges(args) => commands::ranges::run(args, &cli.output),
+        Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),
+        Command::Load(args) => commands::load::run(args, &cli.output),
+        Command::Exec(args) => commands::exec::run(args),
+        Command::Unload(args) => commands::unload::run(args),
+        Command::Status => commands::status::run(&cli.output),
         #[cfg(feature = "preflight")]
         Command::Preflight(args) => commands::preflight::run(args, &cli.output),
     };

@@ -117,7 +117,7 @@ pub(crate) fn names(inputs: &Inputs) -> Names {
     Names::new(names.iter().map(String::as_str))
 }
 
-fn content(path: impl AsRef<Path>) -> Content {
+pub(crate) fn content(path: impl AsRef<Path>) -> Content {
     content_up_to(path, MAX_FILE)
 }
 
@@ -140,7 +140,7 @@ fn failed(error: &io::Error) -> Content {
 }
 
 /// Regular files below a directory, down to `depth` levels of directories in it.
-fn directory(path: impl AsRef<Path>, depth: usize) -> Directory {
+pub(crate) fn directory(path: impl AsRef<Path>, depth: usize) -> Directory {
     let path = path.as_ref();
     let mut files = Vec::new();
     match collect(path, depth, &mut files) {

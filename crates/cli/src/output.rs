@@ -7,10 +7,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use identmap_report::Style;
+use identmap_report::{List, Style};
 use serde::Serialize;
 
-use crate::args::{Output, When};
+use crate::args::{ListArgs, Output, When};
 
 /// The exit status, as the manual lists it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -70,6 +70,18 @@ impl Output {
             text(self.style_of(io::stdout().is_terminal()))
         };
         write_out(out.as_bytes())
+    }
+
+    /// Prints a list in the form that was asked for.
+    pub(crate) fn print_list(&self, mut list: List, args: &ListArgs) -> Result<(), Failure> {
+        if let Some(names) = &args.columns {
+            list.choose(names).map_err(Failure::new)?;
+        }
+        if self.quiet {
+            return Ok(());
+        }
+        let style = self.style_of(io::stdout().is_terminal());
+        write_out(list.text(args.form(), !args.noheadings, style).as_bytes())
     }
 
     /// The style for a terminal, or for something else.

@@ -202,9 +202,10 @@ fn load<'a>(
     };
     match setup.load() {
         Ok(loaded) => Ok(Ok(loaded)),
-        Err(error @ (SetupError::SystemTable | SetupError::EncryptedGuest)) => {
-            Ok(Err(not_set_up(&error)))
-        }
+        Err(
+            error
+            @ (SetupError::SystemTable | SetupError::ConfigTable | SetupError::EncryptedGuest),
+        ) => Ok(Err(not_set_up(&error))),
         Err(error) => Err(Failure(format!("{}: {error}", path.display()))),
     }
 }

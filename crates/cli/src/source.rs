@@ -85,7 +85,7 @@ pub(crate) fn bytes(source: &str) -> Result<(String, Vec<u8>), Failure> {
     }
 }
 
-fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure> {
+pub(crate) fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure> {
     if facts.nogbpages {
         machine.nogbpages = Some(true);
         machine.direct_gbpages = Some(false);

@@ -213,7 +213,8 @@ fn a_damaged_bundle_is_refused_by_every_command() {
 fn answer(machine: &Machine, kind: Kind) -> Value {
     let producer = Producer::of(KernelVersion::of(machine).and_then(Result::ok));
     let tables = ImageTables::NotRead(String::new());
-    let question = Question { machine, producer, consumer: Consumer::default(), kind, tables };
+    let (consumer, entries) = (Consumer::default(), &[][..]);
+    let question = Question { machine, producer, consumer, kind, tables, entries, seen: None };
     let audit = check(&question);
     let report = CheckReport::new(machine, &question.producer, &question.consumer, &audit);
     serde_json::to_value(report).expect("JSON")

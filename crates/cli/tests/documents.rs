@@ -6,6 +6,8 @@ fn documents_show_what_the_binary_prints() {
     // Paths in the documents begin at the root of the repository.
     std::env::set_current_dir("../..").expect("the root");
     trycmd::TestCases::new()
+        // Pictures are drawn with blocks.
+        .env("LC_ALL", "C.UTF-8")
         .register_bin("identmap", trycmd::cargo::cargo_bin!("identmap"))
         .case("README.md")
         .case("docs/*.md");

@@ -9,6 +9,8 @@ use serde_json::Value;
 
 #[path = "support/kernel.rs"]
 mod kernel;
+#[path = "support/bzimage.rs"]
+mod made_kernel;
 
 const SAMPLES: [&str; 12] = [
     "uv-2019",
@@ -53,12 +55,24 @@ fn matrix_fields_are_documented() {
 }
 
 #[test]
+fn diagnose_fields_are_documented() {
+    let known = "diagnose sample:laptop-2024 --sev on --producer 6.1.79 --consumer 6.12.30 \
+                 --system-table 0xcb661018 --config-table 0xc7a01018+360";
+    assert_fields_are_documented("diagnose", [words("diagnose sample:laptop-2024"), words(known)]);
+}
+
+#[test]
 fn diff_fields_are_documented() {
     let pairs = SAMPLES.windows(2).map(|pair| {
         vec!["diff".into(), format!("sample:{}", pair[0]), format!("sample:{}", pair[1])]
     });
     let own = SAMPLES.iter().map(|name| vec!["diff".into(), format!("sample:{name}")]);
     assert_fields_are_documented("diff", pairs.chain(own));
+}
+
+#[test]
+fn ranges_fields_are_documented() {
+    assert_fields_are_documented("ranges", [words("ranges sample:laptop-2024")]);
 }
 
 #[test]
@@ -126,6 +140,26 @@ fn capture_fields_are_documented() {
     let words = words(&format!("capture --show {}", file.display()));
     assert_fields_are_documented("capture", [words]);
     std::fs::remove_file(&file).expect("it is there");
+}
+
+#[test]
+fn load_fields_are_documented() {
+    let file = std::env::temp_dir().join(format!("identmap-fields-{}", std::process::id()));
+    std::fs::write(&file, made_kernel::bzimage()).expect("a temporary file");
+    let line = |rest: &str| words(&format!("load {} {rest}", file.display()));
+    let laptop = "--source sample:laptop-2024 --levels 4 --producer 6.7.6";
+    let lines = [
+        line("--source sample:bios-x8sie --levels 4"),
+        line(laptop),
+        line("--source sample:uv-2019 --levels 4 --policy round-out --map 0x2f80000000+4K"),
+    ];
+    assert_fields_are_documented("load", lines);
+    std::fs::remove_file(&file).expect("it is there");
+}
+
+#[test]
+fn status_fields_are_documented() {
+    assert_fields_are_documented("status", [words("status")]);
 }
 
 fn words(line: &str) -> Vec<String> {

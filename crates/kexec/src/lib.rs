@@ -1,4 +1,16 @@
 #![doc = include_str!("../README.md")]
 
+mod crash;
+mod explain;
 pub mod format;
+mod load;
+mod map;
+mod place;
 pub mod purgatory;
+pub mod syscall;
+
+pub use crash::{CrashFacts, dumped_ram, memory_map as crash_memory_map, page_offset};
+pub use explain::{Call, Choice, Explanation, Rules, explain};
+pub use load::{Image, Job, LoadError, Segment};
+pub use map::{MapBase, MapChoice, MapError};
+pub use place::{Alive, alive, free, memory_map};

@@ -10,7 +10,7 @@ use identmap_audit::{
     forbidden, general, generalise, newly_reached, releases_text, requested_by, why_not_mapped,
 };
 use identmap_linux::needs::SEEN;
-use identmap_linux::{Certainty, Kind, Need, Place, Producer, Traits, history};
+use identmap_linux::{Certainty, KernelVersion, Kind, Need, Place, Producer, Traits, history};
 use identmap_machine::{Hazard, MemType};
 
 use crate::cpu::CpuFact;
@@ -242,7 +242,14 @@ impl Jump<'_> {
             (page.code & PRESENT == 0).then(|| PhysAddr::new(page.cr2.get())).flatten()
         });
         let (Some(page_fault), Some(addr)) = (page_fault, missing) else {
-            let why = format!("{fault}, {after}\n{sights}");
+            let how = page_fault.map_or_else(
+                || format!("exception {} at {rip}", fault.vector),
+                |page| {
+                    let (access, code) = (page.access, page.code);
+                    format!("{access} at {} by {rip}, error code {code:#x}", page.cr2)
+                },
+            );
+            let why = format!("{how}, {after}\n{sights}");
             let what = format!("exception {} that no entry mends", fault.vector);
             return Finding::new(FAULT, Severity::Error, Confidence::Certain, what, why)
                 .remedy(REBOOT);
@@ -313,7 +320,7 @@ impl Jump<'_> {
     /// What to do, one a line, the best first.
     fn remedies(&self, missing: PhysRange, diagnosis: Option<&Diagnosis>) -> String {
         let (machine, layout) = (self.loaded.machine(), self.loaded.layout());
-        let own = self.producer.version().and_then(|version| version.exact());
+        let own = self.producer.version().and_then(KernelVersion::exact);
         let mut ways = Vec::new();
         let conflict = diagnosis.and_then(|diagnosis| match &diagnosis.ended {
             Ended::Conflict { page, why } => Some(format!(
@@ -412,6 +419,10 @@ pub fn not_set_up(error: &SetupError) -> Finding {
         SetupError::SystemTable => finding.remedy(
             "say where it lies: --system-table ADDR, and --config-table START-LAST; or capture on the \
              machine as root",
+        ),
+        SetupError::ConfigTable => finding.remedy(
+            "say where it lies, with its last byte: --config-table START-LAST; or capture on the machine \
+             as root",
         ),
         _ => finding,
     }

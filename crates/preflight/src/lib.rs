@@ -25,6 +25,16 @@ pub use scene::{CR0_KEXEC, CR0_WP, Content, Limits, Scene, SceneError};
 pub use segments::{Segments, StandingTables};
 pub use setup::{Loaded, Setup, SetupError};
 
+/// EFI's system table and configuration table as the machine's facts describe them, as far as they do. What
+/// had to be supposed is added to `assumptions`.
+#[must_use]
+pub fn firmware_tables(
+    machine: &identmap_machine::Machine,
+    assumptions: &mut Vec<String>,
+) -> Vec<Content> {
+    efi::contents(machine, &[], assumptions)
+}
+
 /// Runs a scene in this process, with Unicorn.
 ///
 /// A hostile image can crash the engine and with it the process; see [`run_in_child`].

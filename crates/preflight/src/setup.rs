@@ -71,6 +71,9 @@ pub enum SetupError {
     EncryptedGuest,
     /// The machine booted through EFI, and where its system table lies is not known.
     SystemTable,
+    /// The machine booted through EFI, and where its configuration table lies, or how long it is, is not
+    /// known.
+    ConfigTable,
 }
 
 impl fmt::Display for SetupError {
@@ -85,6 +88,10 @@ impl fmt::Display for SetupError {
             SetupError::EncryptedGuest => {
                 f.write_str("an encrypted guest, whose hand-over is not modelled")
             }
+            SetupError::ConfigTable => f.write_str(
+                "the machine booted through EFI; where its configuration table lies, and how long it is, \
+                 is not given",
+            ),
             SetupError::SystemTable => f.write_str(
                 "the machine booted through EFI; the address of the EFI system table is not given",
             ),
@@ -122,6 +129,8 @@ impl<'a> Setup<'a> {
             rsdp: self.machine.rsdp,
             cmdline,
             initrd: None,
+            running: None,
+            efi_map: &[],
         };
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)
@@ -176,6 +185,13 @@ impl<'a> Setup<'a> {
             }
         }
         let system_table = efi.system_table.ok_or(SetupError::SystemTable)?;
+        // Without its place and length the tables cannot be handed over, nor put where the kernel looks,
+        // unless their bytes are known.
+        let held = firmware::system_table(self.machine)
+            .is_some_and(|range| self.known.iter().any(|content| content.range.intersects(range)));
+        if !held && efi.config_table.and_then(|table| table.entries).is_none() {
+            return Err(SetupError::ConfigTable);
+        }
         let setup_efi = efi.config_table.map(|table| SetupEfi {
             fw_vendor: efi.fw_vendor.map_or(0, PhysAddr::get),
             tables: table.address.get(),

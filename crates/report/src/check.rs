@@ -135,10 +135,7 @@ impl CheckReport {
             verdict: audit.verdict.to_string(),
             machine: machine_row(machine, audit),
             producer: producer_text(producer),
-            consumer: consumer.version.as_ref().map_or_else(
-                || "any supported kernel (5.10 or later)".to_owned(),
-                |version| format!("Linux {version}"),
-            ),
+            consumer: consumer_text(consumer),
             tables: tables_text(&audit.tables),
             preflight: Vec::new(),
             assumptions: Vec::new(),
@@ -173,7 +170,7 @@ impl CheckReport {
     #[must_use]
     pub fn text(&self, style: Style) -> String {
         let mut out = String::new();
-        let _ = writeln!(out, "machine   {}", self.machine_line(style));
+        let _ = writeln!(out, "machine   {}", self.machine.line(style));
         let _ = writeln!(out, "producer  {}", self.producer);
         let _ = writeln!(out, "consumer  {}", self.consumer);
         let _ = writeln!(out, "tables    {}", self.tables);
@@ -218,28 +215,6 @@ impl CheckReport {
             }
             _ => self.verdict.clone(),
         }
-    }
-
-    fn machine_line(&self, style: Style) -> String {
-        let machine = &self.machine;
-        let efi = machine.efi.map(|efi| if efi { "UEFI" } else { "BIOS" }.to_owned());
-        let levels = machine.levels.map(|levels| format!("{levels}-level"));
-        let pages =
-            machine.gbpages.map(|on| if on { "1G pages" } else { "no 1G pages" }.to_owned());
-        let uv = machine.uv.filter(|&uv| uv).map(|_| "UV".to_owned());
-        let sev =
-            machine.sev.map(|on| if on { "SEV in CPUID" } else { "no SEV in CPUID" }.to_owned());
-        let parts = [
-            machine.hardware.clone().or_else(|| Some(machine.source.clone())),
-            machine.cpu.clone(),
-            machine.ram_bytes.map(|bytes| style.size(bytes)),
-            efi,
-            uv,
-            levels,
-            pages,
-            sev,
-        ];
-        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
 
     fn policy_table(&self, style: Style) -> String {
@@ -300,6 +275,30 @@ impl RunRow {
             self.instructions, self.producer
         );
         wrapped(&text, 0, "          ")
+    }
+}
+
+impl MachineRow {
+    fn line(&self, style: Style) -> String {
+        let machine = self;
+        let efi = machine.efi.map(|efi| if efi { "UEFI" } else { "BIOS" }.to_owned());
+        let levels = machine.levels.map(|levels| format!("{levels}-level"));
+        let pages =
+            machine.gbpages.map(|on| if on { "1G pages" } else { "no 1G pages" }.to_owned());
+        let uv = machine.uv.filter(|&uv| uv).map(|_| "UV".to_owned());
+        let sev =
+            machine.sev.map(|on| if on { "SEV in CPUID" } else { "no SEV in CPUID" }.to_owned());
+        let parts = [
+            machine.hardware.clone().or_else(|| Some(machine.source.clone())),
+            machine.cpu.clone(),
+            machine.ram_bytes.map(|bytes| style.size(bytes)),
+            efi,
+            uv,
+            levels,
+            pages,
+            sev,
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
     }
 }
 
@@ -427,7 +426,7 @@ fn machine_row(machine: &Machine, audit: &Audit) -> MachineRow {
     }
 }
 
-fn tables_text(tables: &TablesUsed) -> String {
+pub(crate) fn tables_text(tables: &TablesUsed) -> String {
     match tables {
         TablesUsed::Read { as_modelled: true } => "read from the loaded image".to_owned(),
         TablesUsed::Read { as_modelled: false } => {
@@ -435,6 +434,18 @@ fn tables_text(tables: &TablesUsed) -> String {
         }
         TablesUsed::Modelled(why) => format!("modelled ({why})"),
     }
+}
+
+pub(crate) fn consumer_text(consumer: &Consumer) -> String {
+    consumer.version.as_ref().map_or_else(
+        || "any supported kernel (5.10 or later)".to_owned(),
+        |version| format!("Linux {version}"),
+    )
+}
+
+/// The machine in one line.
+pub(crate) fn machine_line(machine: &Machine, audit: &Audit, style: Style) -> String {
+    machine_row(machine, audit).line(style)
 }
 
 /// A producer in a line: its version, and what that says.

@@ -1,4 +1,4 @@
-//! One model of what was found, printed as text and as JSON.
+//! One model of what was found, printed as text, as JSON, as HTML and as pictures.
 //!
 //! Every report is a value with a public constructor, `text()` and `serde::Serialize`;
 //! the JSON form carries `"schema": "identmap.<command>/<version>"`.
@@ -11,9 +11,14 @@ mod diff;
 mod explain;
 pub mod fleet;
 mod hex;
+mod html;
 mod leaf_count;
+mod list;
 mod map;
 mod matrix;
+mod picture;
+mod ranges;
+mod svg;
 mod tables;
 mod text;
 mod triage;
@@ -26,8 +31,12 @@ pub use diagnose::{DiagnoseReport, Diagnosed, Missing, missing};
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
+pub use html::{HandOverEnd, HtmlReport};
+pub use list::{Cell, Form, List, ListColumn, UnknownColumn};
 pub use map::MapReport;
 pub use matrix::MatrixReport;
+pub use picture::{Glyphs, Picture, Width};
+pub use ranges::RangesReport;
 pub use tables::{TablesReport, TablesSource};
 pub use text::{Columns, Style, Tone, human_size};
 pub use triage::TriageReport;

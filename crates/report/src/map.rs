@@ -8,6 +8,7 @@ use identmap_machine::ranges;
 use serde::Serialize;
 
 use crate::hex::{Hex, HexRange};
+use crate::list::{Cell, List, ListColumn, left, right};
 use crate::text::{Columns, Style, Tone};
 
 /// The schema `identmap.map/1`.
@@ -38,6 +39,16 @@ struct LeafRow {
     count: u64,
     flags: Hex,
 }
+
+const COLUMNS: &[ListColumn] = &[
+    left("RANGE", "first and last byte", true),
+    right("PAGE", "size of the leaves: 4K, 2M or 1G", true),
+    right("COUNT", "number of leaves", true),
+    right("SIZE", "bytes", true),
+    left("START", "first byte", false),
+    left("END", "last byte", false),
+    left("FLAGS", "flag bits of each leaf", false),
+];
 
 impl MapReport {
     /// Sums up a planned map; `forbidden` is sorted and disjoint.
@@ -71,6 +82,23 @@ impl MapReport {
     #[must_use]
     pub fn exposes(&self) -> bool {
         self.exposure_bytes != 0
+    }
+
+    /// The leaves.
+    #[must_use]
+    pub fn list(&self) -> List {
+        let row = |row: &LeafRow| {
+            vec![
+                Cell::Text(range_text(&row.range)),
+                Cell::Text(row.page.to_owned()),
+                Cell::Number(row.count),
+                Cell::Size(row.range.end.0 - row.range.start.0 + 1),
+                Cell::Address(row.range.start.0),
+                Cell::Address(row.range.end.0),
+                Cell::Address(row.flags.0),
+            ]
+        };
+        List::new(COLUMNS, self.leaves.iter().map(row).collect())
     }
 
     /// As text.

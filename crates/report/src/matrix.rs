@@ -6,6 +6,7 @@ use identmap_audit::{Hypothesis, Matrix, Outcome};
 use serde::Serialize;
 
 use crate::hex::HexRange;
+use crate::list::{Cell, List, ListColumn, left, right};
 use crate::map::range_text;
 use crate::text::{Columns, Style, Tone};
 
@@ -36,6 +37,21 @@ struct CellRow {
     config_table_requested: bool,
     gbpages: bool,
     outcomes: Vec<&'static str>,
+}
+
+const COLUMNS: &[ListColumn] = &[
+    right("CASE", "number of the supposition, from 1", true),
+    left("POLICY", "how the producer picks leaf sizes", true),
+    left("CONFIG-TABLE", "whether it requests the EFI configuration table", true),
+    left("GBPAGES", "whether 1G pages are in use", true),
+    left("CONSUMER", "the kernel that is entered", true),
+    left("OUTCOME", "OK, OK*, FAIL, HALT or ?", true),
+    left("SUPPOSED", "what is supposed to lie in PLACE", false),
+    left("PLACE", "where it is supposed to lie", false),
+];
+
+fn yes(is: bool) -> String {
+    if is { "yes" } else { "no" }.to_owned()
 }
 
 impl MatrixReport {
@@ -82,6 +98,30 @@ impl MatrixReport {
     pub fn has(&self, outcome: Outcome) -> bool {
         let mut rows = self.tables.iter().flat_map(|table| &table.rows);
         rows.any(|row| row.outcomes.contains(&outcome.word()))
+    }
+
+    /// One line for each cell.
+    #[must_use]
+    pub fn list(&self) -> List {
+        let mut rows = Vec::new();
+        for (case, table) in (1..).zip(&self.tables) {
+            let places: Vec<String> = table.place.iter().map(range_text).collect();
+            for row in &table.rows {
+                for (consumer, outcome) in self.consumers.iter().zip(&row.outcomes) {
+                    rows.push(vec![
+                        Cell::Number(case),
+                        Cell::Text(row.policy.to_owned()),
+                        Cell::Text(yes(row.config_table_requested)),
+                        Cell::Text(yes(row.gbpages)),
+                        Cell::Text(consumer.clone()),
+                        Cell::Text((*outcome).to_owned()),
+                        Cell::Text(table.supposed.join(", ")),
+                        Cell::Text(places.join(",")),
+                    ]);
+                }
+            }
+        }
+        List::new(COLUMNS, rows)
     }
 
     /// As text.

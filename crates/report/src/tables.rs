@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::hex::{Hex, HexRange};
 use crate::leaf_count::LeafCount;
+use crate::list::{Cell, List, ListColumn, left, right};
 use crate::map::range_text;
 use crate::text::{Columns, Style, Tone};
 
@@ -161,6 +162,19 @@ struct StepRow {
     entry: Hex,
 }
 
+const COLUMNS: &[ListColumn] = &[
+    left("VIRTUAL", "first and last byte, virtual", true),
+    left("PHYSICAL", "where the first byte leads", true),
+    right("PAGE", "size of the leaves: 4K, 2M or 1G", true),
+    right("COUNT", "number of leaves", true),
+    right("SIZE", "bytes", true),
+    left("RIGHTS", "what may be done there", true),
+    left("FLAGS", "flags of each leaf", true),
+    left("START", "first byte, virtual", false),
+    left("END", "last byte, virtual", false),
+    left("IDENTITY", "whether virtual and physical address are equal", false),
+];
+
 impl TablesReport {
     /// Sums up decoded tables, with one address walked if there is one to walk.
     #[must_use]
@@ -194,6 +208,27 @@ impl TablesReport {
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// The leaves; none if nothing could be decoded.
+    #[must_use]
+    pub fn list(&self) -> List {
+        let row = |run: &RunRow| {
+            vec![
+                Cell::Text(range_text(&run.range)),
+                Cell::Address(run.phys.0),
+                Cell::Text(run.page.to_owned()),
+                Cell::Number(run.count),
+                Cell::Size(run.bytes),
+                Cell::Text(run.rights.clone()),
+                Cell::Text(Flags::from_bits(run.flags.0).to_string()),
+                Cell::Address(run.range.start.0),
+                Cell::Address(run.range.end.0),
+                Cell::Text(if run.identity { "yes" } else { "no" }.to_owned()),
+            ]
+        };
+        let runs = self.read.iter().flat_map(|read| &read.runs);
+        List::new(COLUMNS, runs.map(row).collect())
     }
 
     /// As text.

@@ -6,11 +6,16 @@ const WIDTH: usize = 100;
 /// `text` in lines of at most 100 columns behind `indent` spaces; lines after the first
 /// begin with `hang` too. Words longer than a line stay whole.
 pub(crate) fn wrapped(text: &str, indent: usize, hang: &str) -> String {
+    wrapped_to(text, indent, hang, WIDTH)
+}
+
+/// The same, to another width.
+pub(crate) fn wrapped_to(text: &str, indent: usize, hang: &str, width: usize) -> String {
     let mut out = String::new();
     let mut line = " ".repeat(indent);
     let mut empty = true;
     for word in text.split_whitespace() {
-        if !empty && line.chars().count() + 1 + word.chars().count() > WIDTH {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
             out.push_str(&line);
             out.push('\n');
             line = format!("{}{hang}", " ".repeat(indent));

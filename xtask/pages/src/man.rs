@@ -108,9 +108,18 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "Nothing forbidden is mapped.",
         Some("explain") => "The address is mapped.",
         Some("matrix") => "The table was drawn, whatever it says.",
+        Some("diagnose") => "Nothing is missing.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("ranges") => "The ranges were listed.",
+        Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
+        Some("load") => "Loaded; with --dry-run: the verdict is safe.",
+        Some("exec") => {
+            "The init system was asked to shut down and jump. A jump made here does not come back."
+        }
+        Some("unload") => "Nothing is loaded any more.",
+        Some("status") => "What is loaded was told.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
         Some("fleet") => "All are safe, or not so bad as --fail-on says.",
         Some("triage") => "Causes were listed, whatever they are.",
@@ -121,16 +130,31 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
         Some("diff") => "They differ.",
-        Some("matrix" | "capture" | "tables" | "triage" | "decode") => "",
+        Some("load") => "The verdict is unsafe: nothing was loaded.",
+        Some(
+            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status"
+            | "triage" | "decode",
+        ) => "",
+        Some("diagnose") => {
+            "Entries are missing, or what is missing must not be mapped, or no entry helps."
+        }
         Some("fleet") => "At least one is unsafe.",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture" | "triage" | "decode") => "",
+        Some(
+            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
+            | "decode",
+        ) => "",
         Some("fleet") => {
             "None is unsafe, but of at least one it cannot be told, or it cannot be read."
         }
+        Some("load") => {
+            "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
+        }
+        Some("status") => "A load was killed, and which image it left cannot be told.",
         Some("matrix") => "Nothing can be told.",
+        Some("diagnose") => "It cannot be told. The output says what to supply.",
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
         }
@@ -140,6 +164,9 @@ fn exit_status(command: Option<&str>) -> Roff {
     let unusable = match command {
         Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
         Some("decode") => "Usage, input that cannot be read, or no register dump in it.",
+        Some("load" | "exec" | "unload") => {
+            "Usage, input that cannot be used, or the kernel refused: the message says why. What was loaded stays."
+        }
         _ => "Usage, input that cannot be read, or a map that cannot be made.",
     };
     for (status, meaning) in [("0", safe), ("1", problem), ("2", unusable), ("3", unknown)] {
@@ -154,6 +181,8 @@ fn environment() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["ENVIRONMENT"]);
     item(&mut roff, &[bold("NO_COLOR")], "No colours, unless --color=always is given.");
+    let locale = "Pictures are drawn with blocks if the first of these that is set says UTF-8, else with letters.";
+    item(&mut roff, &[bold("LC_ALL, LC_CTYPE, LANG")], locale);
     roff
 }
 
@@ -161,7 +190,9 @@ fn environment() -> Roff {
 fn files() -> Roff {
     let mut roff = Roff::new();
     roff.control("SH", ["FILES"]);
-    roff.text([roman("Read when the source is live, as far as the user may; never written:")]);
+    roff.text([roman(
+        "Read when the source is live, as far as the user may; never written, but for the last:",
+    )]);
     for (file, what) in FILES {
         item(&mut roff, &[italic(*file)], what);
     }
@@ -192,6 +223,7 @@ const FILES: &[(&str, &str)] = &[
         "/var/lib/identmap/kdump-tested",
         "When somebody last saw kdump work: its time of change. Nothing but you creates it.",
     ),
+    ("/run/identmap", "Written by load: what is loaded, and what was about to be."),
 ];
 
 const MAIN_EXAMPLES: &[(&str, &str)] = &[
@@ -218,6 +250,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "A boot log on standard input; the kernel to be started is 6.1.76.",
             ),
             ("identmap check --nogbpages", "What if the running kernel had been booted with it?"),
+            (
+                "identmap check --kernel /boot/vmlinuz-6.12 --initrd-size 40M",
+                "Run that kernel's first instructions under the map, and judge by what they touch.",
+            ),
+            (
+                "identmap check dmesg.txt --map 0xc7a01000+4K",
+                "What if the running kernel had this page in its map too?",
+            ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
             (
                 "identmap check --panic",
@@ -282,6 +322,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "identmap map --requests-file ranges.txt --raw tables.bin --base 0x1000000",
                 "Write the tables as they must lie in memory from 16 MiB on.",
             ),
+            ("identmap map dmesg.txt -rnb -o START,SIZE,PAGE", "The leaves alone, for a script."),
         ],
     ),
     (
@@ -299,7 +340,45 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     ),
     (
         "matrix",
-        &[("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table.")],
+        &[
+            ("identmap matrix dmesg.txt", "All policies, with and without 1G pages, in one table."),
+            (
+                "identmap matrix dmesg.txt --kernel vmlinuz-a --kernel vmlinuz-b --cpu amd-sev",
+                "The same for two kernels, each cell a run of the kernel's first instructions.",
+            ),
+            ("identmap matrix dmesg.txt -rn -o OUTCOME | sort | uniq -c", "How many cells fail?"),
+        ],
+    ),
+    (
+        "diagnose",
+        &[
+            (
+                "identmap diagnose /boot/vmlinuz-6.12",
+                "Which pages would this machine's map need, for that kernel to come up?",
+            ),
+            (
+                "identmap diagnose vmlinuz dmesg.txt --producer 6.1.79 --cpu amd-sev",
+                "Of another machine, with a processor by name.",
+            ),
+            ("identmap diagnose dmesg.txt", "By rules about kernels, without one."),
+        ],
+    ),
+    (
+        "ranges",
+        &[
+            ("identmap ranges dmesg.txt", "The memory that every verdict rests on."),
+            ("identmap ranges -P -b", "This machine's, for a shell."),
+        ],
+    ),
+    (
+        "report",
+        &[
+            ("identmap report -o report.html", "This machine. As root, or much is not known."),
+            (
+                "identmap report bundle.json --consumer 6.1.76 -o report.html",
+                "Another machine, from its bundle, and one kernel as the next.",
+            ),
+        ],
     ),
     (
         "diff",
@@ -324,6 +403,42 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             ),
         ],
     ),
+    (
+        "load",
+        &[
+            (
+                "identmap load /boot/vmlinuz --initrd /boot/initrd.img --reuse-cmdline",
+                "The same kernel again, or the next one, with the running kernel's command line.",
+            ),
+            (
+                "identmap load -n /boot/vmlinuz --initrd /boot/initrd.img --source bundle.json",
+                "What would be loaded on that machine, and where? Nothing is loaded.",
+            ),
+            (
+                "identmap load -p /boot/vmlinuz --initrd /boot/initrd-kdump.img --reuse-cmdline",
+                "As the crash kernel.",
+            ),
+            (
+                "identmap load /boot/vmlinuz --map 0xc7a01000+4K --forbid 0x2f80000000+3G",
+                "With a page of firmware's that no rule knows, and without one that nobody may touch.",
+            ),
+        ],
+    ),
+    (
+        "exec",
+        &[
+            ("identmap exec", "Shut down in order, then jump."),
+            ("identmap exec --now", "Jump at once."),
+        ],
+    ),
+    (
+        "unload",
+        &[
+            ("identmap unload", "Take the image away that exec would jump into."),
+            ("identmap unload -p", "Take the crash kernel away."),
+        ],
+    ),
+    ("status", &[("identmap status", "What is loaded, and is it ours?")]),
     (
         "capture",
         &[

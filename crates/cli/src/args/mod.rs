@@ -6,9 +6,14 @@ mod diagnose;
 mod facts;
 mod fleet;
 mod kernel;
+mod list;
+mod load;
+mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
 mod preflight;
+mod ranges;
+mod report;
 mod tables;
 mod triage;
 mod values;
@@ -24,9 +29,14 @@ pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
+pub(crate) use list::ListArgs;
+pub(crate) use load::{Exec, Load, SerialChoice, Unload};
+pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
 pub(crate) use preflight::{Core, Preflight};
+pub(crate) use ranges::Ranges;
+pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
 pub(crate) use triage::Triage;
 use values::address;
@@ -115,6 +125,21 @@ pub(crate) enum Command {
     Fleet(Fleet),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
+    /// Load a kernel with page tables of our own
+    Load(Box<Load>),
+    /// Jump into the kernel that is loaded
+    Exec(Exec),
+    /// Unload what is loaded
+    Unload(Unload),
+    /// Say what is loaded
+    ///
+    /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
+    /// which takes root; exit status 3 if that cannot be told.
+    Status,
+    /// List the machine's memory, one range a line
+    Ranges(Ranges),
+    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
+    Report(Report),
     /// Run a kernel's first instructions under the map it would be entered with
     #[cfg(feature = "preflight")]
     Preflight(Preflight),
@@ -144,6 +169,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,6 +200,12 @@ pub(crate) struct Map {
     /// Physical address of the first table in FILE (the root; what CR3 shall hold)
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) base: Option<PhysAddr>,
+
+    #[command(flatten)]
+    pub(crate) picture: PictureArgs,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 #[derive(Args, Debug)]
@@ -195,6 +229,9 @@ pub(crate) struct Matrix {
     /// The machine: live, FILE, -, or sample:NAME
     #[arg(default_value = "live")]
     pub(crate) source: String,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 
     #[command(flatten)]
     pub(crate) facts: Facts,

@@ -71,6 +71,6 @@ impl PlanArgs {
     }
 }
 
-fn policies() -> [&'static str; 4] {
+pub(super) fn policies() -> [&'static str; 4] {
     PolicyKind::ALL.map(PolicyKind::name)
 }

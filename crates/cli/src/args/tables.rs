@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use identmap::PhysAddr;
 
+use super::ListArgs;
 use super::values::{address, number};
 
 #[derive(Args, Debug)]
@@ -60,6 +61,9 @@ pub(crate) struct Tables {
     /// Walk this virtual address too, level by level
     #[arg(long, value_name = "ADDR", value_parser = number)]
     pub(crate) at: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) list: ListArgs,
 }
 
 /// `FILE@ADDR`.

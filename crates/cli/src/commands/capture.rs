@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Capture, output: &Output) -> Result<Status, Failure> {
 }
 
 /// The facts in full, and the words that must not be in what is handed on.
-fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
+pub(super) fn facts(source: &str) -> Result<(String, Bundle, Names), Failure> {
     if source == "live" {
         let inputs = live::inputs();
         let names = live::names(&inputs);

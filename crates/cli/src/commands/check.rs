@@ -2,13 +2,12 @@
 
 use identmap_audit::{ImageTables, Question, check};
 use identmap_linux::Kind;
-use identmap_report::CheckReport;
+use identmap_report::{CheckReport, Picture};
 
 use super::judging::{Judged, judge, status};
 use crate::args::{Check, Output};
 use crate::output::{Failure, Status};
-use crate::runs;
-use crate::source;
+use crate::{picture, runs, source};
 
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
@@ -26,11 +25,17 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
         let audit = check(&question);
         let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit)
             .with_runs(&path.display().to_string(), sight.rows, sight.assumptions);
-        output.print(&report, |style| report.text(style))?;
+        output.print(&report, |style| {
+            let picture = || Picture::of_audit(&audit);
+            report.text(style) + &picture::below(args.picture, style, &audit.findings, picture)
+        })?;
         return Ok(status(&audit, args.fail_on));
     }
     let Judged { machine, producer, consumer, audit } = judge(&args.source, &args.facts, kind)?;
     let report = CheckReport::new(&machine, &producer, &consumer, &audit);
-    output.print(&report, |style| report.text(style))?;
+    output.print(&report, |style| {
+        let picture = || Picture::of_audit(&audit);
+        report.text(style) + &picture::below(args.picture, style, &audit.findings, picture)
+    })?;
     Ok(status(&audit, args.fail_on))
 }

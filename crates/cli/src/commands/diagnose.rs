@@ -8,7 +8,7 @@ use identmap_audit::{
     ByRule, Stage, commit, diagnose, general, generalise, releases_text, requested_by,
 };
 use identmap_linux::needs::needs;
-use identmap_linux::{Consumer, Kind, Producer, gbpages};
+use identmap_linux::{Consumer, KernelVersion, Kind, Producer, gbpages};
 use identmap_machine::{Layout, Machine, hazards};
 use identmap_report::{DiagnoseReport, Diagnosed, Missing, missing, producer_text};
 
@@ -123,7 +123,7 @@ fn in_words(
             None => region,
         }
     });
-    let own = producer.version().and_then(|version| version.exact());
+    let own = producer.version().and_then(KernelVersion::exact);
     let linux = rules.rules.iter().map(|rule| {
         let by = requested_by(machine, layout, Kind::Kexec, &rule.ranges);
         let commit = rule.linux.and_then(|behaviour| commit(behaviour, &by, own));

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use identmap::{Arena, PhysAddr, Table};
-use identmap_report::MapReport;
+use identmap_report::{MapReport, Picture};
 
 use super::planning::{self, Planned};
 use crate::args::{Map, Output};
 use crate::output::{self, Failure, Status};
+use crate::picture;
 
 pub(crate) fn run(args: &Map, output: &Output) -> Result<Status, Failure> {
     let planned = planning::plan(args.source.as_deref(), &args.plan, &args.facts)?;
@@ -15,7 +16,15 @@ pub(crate) fn run(args: &Map, output: &Output) -> Result<Status, Failure> {
         write_tables(file, base, &planned)?;
     }
     let report = MapReport::new(&planned.source, &planned.coverage, &planned.forbidden);
-    output.print(&report, |style| report.text(style))?;
+    if args.list.is_wanted() {
+        output.print_list(report.list(), &args.list)?;
+    } else {
+        output.print(&report, |style| {
+            let draw =
+                || Picture::of_map(&planned.coverage, &planned.forbidden, planned.layout.as_ref());
+            report.text(style) + &picture::below(args.picture, style, &[], draw)
+        })?;
+    }
     Ok(if report.exposes() { Status::Problem } else { Status::Safe })
 }
 

@@ -16,7 +16,7 @@ pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
     let entries = &args.facts.map;
     if !args.kernel.is_empty() {
         let drawn = runs::matrix(&args.kernel, &args.entry, &mut machine, entries, progress)?;
-        return print(&MatrixReport::of_runs(&machine.source, &drawn), output);
+        return print(&MatrixReport::of_runs(&machine.source, &drawn), args, output);
     }
     let candidates = match &args.facts.consumer {
         None => Candidate::defaults(&machine),
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
         }
     };
     let drawn = matrix(&machine, &candidates, Kind::Kexec, entries);
-    print(&MatrixReport::new(&machine.source, &drawn), output)
+    print(&MatrixReport::new(&machine.source, &drawn), args, output)
 }
 
 /// Each kernel takes a second or so: said to a person who waits.
@@ -37,8 +37,12 @@ fn progress(kernel: &str) {
     }
 }
 
-fn print(report: &MatrixReport, output: &Output) -> Result<Status, Failure> {
-    output.print(report, |style| report.text(style))?;
+fn print(report: &MatrixReport, args: &Matrix, output: &Output) -> Result<Status, Failure> {
+    if args.list.is_wanted() {
+        output.print_list(report.list(), &args.list)?;
+    } else {
+        output.print(report, |style| report.text(style))?;
+    }
     // A table of what would be is no verdict; only one that says nothing at all is reported.
     let tells = [Outcome::Ok, Outcome::Luck, Outcome::Fail, Outcome::Halt];
     Ok(if tells.into_iter().any(|outcome| report.has(outcome)) {

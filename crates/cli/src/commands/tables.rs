@@ -23,7 +23,11 @@ pub(crate) fn run(args: &Tables, output: &Output) -> Result<Status, Failure> {
         None if !args.piece.is_empty() => of_pieces(args)?,
         None => of_loaded(args)?,
     };
-    output.print(&report, |style| report.text(style))?;
+    if args.list.is_wanted() {
+        output.print_list(report.list(), &args.list)?;
+    } else {
+        output.print(&report, |style| report.text(style))?;
+    }
     Ok(if report.is_complete() { Status::Safe } else { Status::Unknown })
 }
 

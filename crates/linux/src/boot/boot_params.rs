@@ -63,7 +63,40 @@ pub struct BootParams<'a> {
     pub cmdline: &'a str,
     /// The initrd: place of its bytes, without padding.
     pub initrd: Option<PhysRange>,
+    /// The running kernel's own `boot_params` (`/sys/kernel/boot_params/data`): what firmware told it of the
+    /// screen, disks and secure boot is passed on. Without them those fields are zero.
+    pub running: Option<&'a [u8]>,
+    /// EFI memory descriptors to lay behind the `setup_data`, in place of [`EfiHandover::memory_map`].
+    pub efi_map: &'a [u8],
 }
+
+/// What one kernel passes on to the next of its own `boot_params`: offset and bytes
+/// (`setup_boot_parameters()` and `setup_edd_info()` in `arch/x86/kernel/kexec-bzimage64.c`, Linux 6.12,
+/// and `kexec/arch/i386/x86-linux-setup.c` of kexec-tools; names from zero-page.rst).
+/// Not among them: `apm_bios_info`, `hd0_info` and `hd1_info`, which both leave zero, and `sentinel`,
+/// which has to be.
+const PASSED_ON: [(usize, usize); 10] = [
+    // screen_info
+    (0x000, 0x40),
+    // ist_info
+    (0x060, 0x10),
+    // sys_desc_table, olpc_ofw_header
+    (0x0a0, 0x20),
+    // edid_info
+    (0x140, 0x80),
+    // alt_mem_k
+    (0x1e0, 4),
+    // eddbuf_entries, edd_mbr_sig_buf_entries
+    (0x1e9, 2),
+    // secure_boot
+    (0x1ec, 1),
+    // hdr.hardware_subarch, hdr.hardware_subarch_data
+    (0x23c, 12),
+    // edd_mbr_sig_buffer
+    (0x290, 0x40),
+    // eddbuf
+    (0xd00, 0x1ec),
+];
 
 /// The finished bytes, and what lies where in them.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -109,7 +142,7 @@ impl BootParams<'_> {
     #[must_use]
     pub fn len(&self) -> u64 {
         let data: usize = self.entries().iter().map(|(_, data)| padded(data.len())).sum();
-        BOOT_PARAMS_LEN + (self.cmdline_len() + data) as u64
+        BOOT_PARAMS_LEN + (self.cmdline_len() + data + self.efi_map.len()) as u64
     }
 
     /// Never.
@@ -124,7 +157,21 @@ impl BootParams<'_> {
     /// # Errors
     /// [`BootParamsError::CommandLine`] if it is too long, [`BootParamsError::Place`] if the place is none.
     pub fn build(&self, image: &BzImage<'_>, at: PhysAddr) -> Result<Handover, BootParamsError> {
-        let (len, max) = (self.cmdline.len() as u64, image.cmdline_size());
+        self.build_with(image.setup_header(), image.cmdline_size(), at)
+    }
+
+    /// The same for a kernel without a setup header of its own, such as an ELF file: `header` is laid at
+    /// offset `0x1f1`, and a command line of `max` bytes is taken.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_with(
+        &self,
+        header: &[u8],
+        max: u64,
+        at: PhysAddr,
+    ) -> Result<Handover, BootParamsError> {
+        let len = self.cmdline.len() as u64;
         if len > max {
             return Err(BootParamsError::CommandLine { len, max });
         }
@@ -134,8 +181,10 @@ impl BootParams<'_> {
                 .ok_or(BootParamsError::Place(at))
         };
         let mut page = Page(vec![0; BOOT_PARAMS_LEN as usize]);
-        page.put(0x1f1, image.setup_header());
-        self.efi_info(&mut page);
+        page.put(0x1f1, header);
+        for (at, len) in PASSED_ON {
+            page.put(at, self.running.and_then(|all| all.get(at..at + len)).unwrap_or_default());
+        }
         page.put64(0x070, self.rsdp.map_or(0, PhysAddr::get));
         let first = self.e820.len().min(E820_IN_ZERO_PAGE);
         page.put(0x1e8, &[first as u8]);
@@ -158,6 +207,11 @@ impl BootParams<'_> {
             offset += padded(data.len());
         }
         page.put64(0x250, setup_data.first().map_or(0, |range| range.start().get()));
+        let map = match self.efi_map.len() {
+            0 => self.efi.and_then(|efi| efi.memory_map),
+            len => Some(place(offset, len)?),
+        };
+        self.efi_info(&mut page, map);
         let mut bytes = page.0;
         bytes.extend(line);
         for (i, (kind, data)) in entries.iter().enumerate() {
@@ -169,17 +223,18 @@ impl BootParams<'_> {
             bytes.extend(data);
             bytes.resize(end, 0);
         }
+        bytes.extend(self.efi_map);
         Ok(Handover { bytes, cmdline, setup_data })
     }
 
-    fn efi_info(&self, page: &mut Page) {
+    fn efi_info(&self, page: &mut Page, map: Option<PhysRange>) {
         let Some(efi) = self.efi else { return };
         page.put(0x1c0, b"EL64");
         page.put_split(0x1c4, 0x1d8, efi.system_table.get());
         page.put(0x1c8, &efi.descriptor_len.to_le_bytes());
         // `EFI_MEMORY_DESCRIPTOR_VERSION` (UEFI 2.10, 7.2.3).
         page.put(0x1cc, &1_u32.to_le_bytes());
-        if let Some(map) = efi.memory_map {
+        if let Some(map) = map {
             page.put_split(0x1d0, 0x1dc, map.start().get());
             page.put(0x1d4, &(map.len() as u32).to_le_bytes());
         }
@@ -293,6 +348,8 @@ mod tests {
             rsdp: Some(addr(0xcd7f_d014)),
             cmdline: "console=ttyS0",
             initrd: Some(PhysRange::from_len(0x2_0000_0000, 0x123).unwrap()),
+            running: Some(&[0x77; 4096]),
+            efi_map: &[0x55; 80],
         };
         let at = 0x3_0000_0000;
         let built = params.build(&image, addr(at)).unwrap();
@@ -314,6 +371,11 @@ mod tests {
         assert_eq!(u64_at(bytes, more + 8), 1 | 40 << 32);
         assert_eq!((u64_at(bytes, more), u64_at(bytes, more + 16)), (0, 128 << 20));
         assert_eq!(built.setup_data[1].start().get(), at + more as u64);
+        // The EFI memory map is behind the chain.
+        assert_eq!(u64_at(bytes, 0x1d0), (at + more as u64 + 64) & 0xffff_ffff | 80 << 32);
+        assert_eq!(bytes[more + 64..], [0x55; 80]);
+        // The screen is passed on; the sentinel and the disks of ISA times are not.
+        assert_eq!((bytes[0], bytes[0x1ef], bytes[0x80], bytes[0x1ec]), (0x77, 0, 0, 0x77));
         // The header is the image's own, with the loader's fields filled in.
         assert_eq!((&bytes[0x202..0x206], bytes[0x210]), (&b"HdrS"[..], 0xd0));
     }
@@ -323,7 +385,15 @@ mod tests {
         let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
         let image = BzImage::parse(&image).unwrap();
         let line = "x".repeat(2048);
-        let params = BootParams { e820: &[], efi: None, rsdp: None, cmdline: &line, initrd: None };
+        let params = BootParams {
+            e820: &[],
+            efi: None,
+            rsdp: None,
+            cmdline: &line,
+            initrd: None,
+            running: None,
+            efi_map: &[],
+        };
         let error = BootParamsError::CommandLine { len: 2048, max: 2047 };
         assert_eq!(params.build(&image, addr(0x3000)), Err(error));
         let short = BootParams { cmdline: "", ..params };

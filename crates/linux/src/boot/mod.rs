@@ -8,7 +8,7 @@ pub use boot_params::{
     BOOT_PARAMS_LEN, BootParams, BootParamsError, EfiHandover, Handover, SETUP_EFI, SetupEfi,
 };
 pub use bzimage::{BzImage, ENTRY_64, ImageError};
-pub use placement::{Placement, PlacementError, Strategy};
+pub use placement::{Placement, PlacementError, Room, Strategy};
 
 /// A sound image without code.
 #[cfg(test)]

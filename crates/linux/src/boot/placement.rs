@@ -78,8 +78,7 @@ impl Placement {
             }
             _ => ram.to_vec(),
         };
-        let mut room = Room { free, limit, top_down: true };
-        room.top_down = strategy != Strategy::BottomUp;
+        let mut room = Room::new(free, strategy != Strategy::BottomUp);
         let align = image.kernel_alignment();
         let lowest = image.pref_address().max(LOWEST_KERNEL);
         let what = "the kernel";
@@ -95,32 +94,50 @@ impl Placement {
                 return Err(PlacementError { what, bytes: image.init_size() });
             }
             let kernel = room.take_at(what, address, image.init_size())?;
-            let params = room.take("boot_params", params_len, 4096, LOWEST)?;
-            return room.finish(params, kernel, initrd_len);
+            let params = room.take("boot_params", params_len, 4096, LOWEST..limit)?;
+            return room.finish(params, kernel, initrd_len, limit);
         }
-        let params = room.take("boot_params", params_len, 4096, LOWEST)?;
-        let kernel = room.take(what, image.init_size(), align, lowest)?;
-        room.finish(params, kernel, initrd_len)
+        let params = room.take("boot_params", params_len, 4096, LOWEST..limit)?;
+        let kernel = room.take(what, image.init_size(), align, lowest..limit)?;
+        room.finish(params, kernel, initrd_len, limit)
     }
 }
 
-struct Room {
+/// Free memory, from which places are taken one after the other. What was taken is disjoint.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Room {
     free: Vec<PhysRange>,
-    limit: u64,
     top_down: bool,
 }
 
 impl Room {
-    fn take(
+    /// All of `free` (sorted, disjoint); places are taken from its top, or from its bottom.
+    #[must_use]
+    pub fn new(free: Vec<PhysRange>, top_down: bool) -> Room {
+        Room { free, top_down }
+    }
+
+    /// What is left.
+    #[must_use]
+    pub fn free(&self) -> &[PhysRange] {
+        &self.free
+    }
+
+    /// Takes whole pages for `bytes` bytes at a multiple of `align`, a power of two, within `window`.
+    ///
+    /// # Errors
+    /// [`PlacementError`] if there is no such place.
+    pub fn take(
         &mut self,
         what: &'static str,
         bytes: u64,
         align: u64,
-        lowest: u64,
+        window: core::ops::Range<u64>,
     ) -> Result<PhysRange, PlacementError> {
         let len = pages(bytes);
         let fits = |range: &PhysRange| {
-            let (start, end) = (range.start().get().max(lowest), range.end().get().min(self.limit));
+            let start = range.start().get().max(window.start);
+            let end = range.end().get().min(window.end);
             let at = if self.top_down {
                 end.checked_sub(len)? & !(align - 1)
             } else {
@@ -137,7 +154,11 @@ impl Room {
         self.take_at(what, at, bytes)
     }
 
-    fn take_at(
+    /// Takes whole pages for `bytes` bytes from `at` on.
+    ///
+    /// # Errors
+    /// [`PlacementError`] if they are not all free.
+    pub fn take_at(
         &mut self,
         what: &'static str,
         at: u64,
@@ -157,10 +178,11 @@ impl Room {
         params: PhysRange,
         kernel: PhysRange,
         initrd_len: u64,
+        limit: u64,
     ) -> Result<Placement, PlacementError> {
         let initrd = match initrd_len {
             0 => None,
-            len => Some(self.take("the initrd", len, 4096, LOWEST_INITRD)?),
+            len => Some(self.take("the initrd", len, 4096, LOWEST_INITRD..limit)?),
         };
         Ok(Placement { params, kernel, initrd })
     }

@@ -1,5 +1,6 @@
 //! Unicorn as an engine.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use identmap::{Found, LeafRun, Leaves, PhysAddr, PhysRange, Seen, VirtAddr};
@@ -32,19 +33,25 @@ impl Engine for Unicorn {
 }
 
 /// Runs to the end, through page faults that the consumer has a handler for. Also whether the
-/// last one is of an instruction that such a handler has returned to once before.
+/// last one is of an instruction that such a handler has returned to once before: the same address,
+/// the same stack. With less stack it is a handler that faults itself, again and again, until it has
+/// overwritten something; that is followed to its end.
 fn run(session: &mut Session<'_>, entry: u64) -> (End, bool) {
-    let mut handled: Vec<(u64, u64)> = Vec::new();
+    let mut handled: HashSet<(u64, u64, u64)> = HashSet::new();
     let mut from = entry;
     loop {
         let end = session.run(from);
         let Some(Stop::PageFault { rip, cr2, code, .. }) = session.guest().stop else {
             return (end, false);
         };
-        if handled.contains(&(rip, cr2)) {
+        if !handled.insert((rip, cr2, end.rsp)) {
             return (end, true);
         }
-        handled.push((rip, cr2));
+        if handled.len() > MOST_HANDLED {
+            let why = format!("more than {MOST_HANDLED} page faults are handled");
+            session.guest().stop = Some(Stop::Unknown(Unknown::Engine(why)));
+            return (end, false);
+        }
         let Some(delivered) = session.guest().deliver(&end.interrupted(), code) else {
             return (end, false);
         };
@@ -53,7 +60,7 @@ fn run(session: &mut Session<'_>, entry: u64) -> (End, bool) {
             session.set(RegisterX86::RSP, delivered.rsp),
             session.set(RegisterX86::RFLAGS, end.rflags & !delivered.cleared_flags),
         ];
-        if handled.len() > MOST_HANDLED || set.iter().any(Result::is_err) {
+        if set.iter().any(Result::is_err) {
             return (end, false);
         }
         session.guest().stop = None;
@@ -62,8 +69,8 @@ fn run(session: &mut Session<'_>, entry: u64) -> (End, bool) {
 }
 
 /// Page faults that a consumer may handle. One that builds its own tables on demand would have
-/// loaded them before.
-const MOST_HANDLED: usize = 1000;
+/// loaded them before; a handler that faults itself uses up a stack of tens of KiB by hundreds of bytes.
+const MOST_HANDLED: usize = 10_000;
 
 fn nothing(why: Unknown, time: Duration) -> Report {
     Report { outcome: Outcome::Unknown(why), touched: Vec::new(), instructions: 0, time }

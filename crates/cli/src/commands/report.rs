@@ -1,0 +1,79 @@
+//! `identmap report`.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use identmap_audit::{Candidate, Question, check, matrix};
+use identmap_linux::Kind;
+use identmap_machine::redact::redact;
+use identmap_report::HtmlReport;
+
+use super::capture;
+use crate::args::{Output, Report};
+use crate::output::{self, Failure, Status};
+use crate::{image, source};
+
+/// A report is made to be handed on.
+const MODE: u32 = 0o666;
+
+pub(crate) fn run(args: &Report, output: &Output) -> Result<Status, Failure> {
+    if output.json {
+        return Err(Failure::new("a report is HTML; for JSON: identmap check --json"));
+    }
+    let to_file = args.file.as_deref().filter(|file| *file != Path::new("-"));
+    if to_file.is_none() && io::stdout().is_terminal() {
+        return Err(Failure::new("name a file for the report: -o FILE"));
+    }
+    let html = html(args)?;
+    match to_file {
+        Some(file) => {
+            output::write_file(file, html.as_bytes(), MODE)?;
+            if !output.quiet {
+                eprintln!("identmap: {}: {} bytes", file.display(), html.len());
+            }
+        }
+        None if output.quiet => {}
+        None => output::write_out(html.as_bytes())?,
+    }
+    Ok(Status::Safe)
+}
+
+fn html(args: &Report) -> Result<String, Failure> {
+    let (name, raw, names) = capture::facts(&args.source)?;
+    let bundle = if args.full { raw } else { redact(&raw, &names) };
+    // The name of a file may be that of a host.
+    let known = args.full || name == "live" || name.starts_with("sample:");
+    let mut machine = bundle
+        .machine(if known { &name } else { "a file" })
+        .map_err(|e| Failure(format!("{name}: {e}")))?;
+    source::apply(&mut machine, &args.facts)?;
+    let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
+    let image = if args.facts.producer.is_some() || args.facts.nogbpages {
+        Err("another producer is supposed".to_owned())
+    } else {
+        image::bundled(&bundle.tables, kind)
+    };
+    if let Ok(image) = &image {
+        image.tell(&mut machine);
+    }
+    let producer = source::producer(&machine);
+    let consumer = source::consumer(&args.facts)?;
+    let tables = image::for_audit(&image);
+    let entries = &args.facts.map[..];
+    let question =
+        Question { machine: &machine, producer, consumer, kind, tables, entries, seen: None };
+    let audit = check(&question);
+    let drawn = matrix(&machine, &Candidate::defaults(&machine), kind, entries);
+    let report = HtmlReport {
+        title: args.title.as_deref(),
+        machine: &machine,
+        redacted: bundle.redacted,
+        producer: &question.producer,
+        consumer: &question.consumer,
+        audit: &audit,
+        matrix: &drawn,
+        run: None,
+        date: args.date.as_deref(),
+    };
+    Ok(report.html())
+}

@@ -1,0 +1,252 @@
+//! What was loaded, kept in `/run/identmap`, so that a `load` that is killed leaves no doubt.
+//!
+//! The kernel swaps images in one step (`do_kexec_load()` in `kernel/kexec.c`: `xchg()` under a lock): it has
+//! the old one or the new one. The record follows in three steps, each atomic:
+//! 1. `pending-KIND.json` is written beside and renamed: what is about to be loaded.
+//! 2. The system call.
+//! 3. `pending-KIND.json` is renamed to `loaded-KIND.json`.
+//!
+//! Killed before 1 or after 3, `loaded` is true. In between, `pending` stands beside it, and the image in the kernel's
+//! memory tells which: no two images that are loaded one after the other have the same segments
+//! (`Job::unlike`), and segments can be read (`/proc/kcore`). Records carry the boot id: those of another boot are
+//! none.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+
+use identmap::PhysRange;
+use identmap_linux::Kind;
+use serde::{Deserialize, Serialize};
+
+use crate::loaded::{self, Wishes};
+use crate::loading::line;
+use crate::output::{self, Failure};
+
+/// One image.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) schema: String,
+    pub(crate) boot_id: String,
+    pub(crate) call: String,
+    pub(crate) kernel: String,
+    pub(crate) command_line: String,
+    pub(crate) verdict: String,
+    /// Start and length of each segment, by address; empty where the kernel chose them.
+    pub(crate) segments: Vec<(u64, u64)>,
+    /// The segments that the kernel held before, where they could be read.
+    pub(crate) before: Option<Vec<(u64, u64)>>,
+}
+
+/// What the records and the kernel say together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum State {
+    /// Nothing is loaded.
+    Nothing,
+    /// An image of ours.
+    Ours(Box<Record>),
+    /// Another program's image.
+    Foreign,
+    /// A load was killed; whether before the kernel took the image or after cannot be told, for this reason.
+    Unclear(String),
+}
+
+const SCHEMA: &str = "identmap.record/1";
+
+impl Record {
+    pub(crate) fn new(
+        call: &str,
+        kernel: &str,
+        command_line: &str,
+        verdict: &str,
+        segments: &[PhysRange],
+        before: Option<Vec<(u64, u64)>>,
+    ) -> Record {
+        Record {
+            schema: SCHEMA.to_owned(),
+            boot_id: boot_id(),
+            call: call.to_owned(),
+            kernel: kernel.to_owned(),
+            command_line: command_line.to_owned(),
+            verdict: verdict.to_owned(),
+            segments: pairs(segments),
+            before,
+        }
+    }
+
+    /// Step 1.
+    pub(crate) fn announce(&self, kind: Kind) -> Result<(), Failure> {
+        let dir = directory();
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+        made.map_err(|error| Failure(format!("{}: {error}", dir.display())))?;
+        let json = serde_json::to_vec_pretty(self).map_err(Failure::new)?;
+        output::write_file(&path("pending", kind), &json, 0o600)
+    }
+}
+
+/// Step 3.
+pub(crate) fn commit(kind: Kind) -> io::Result<()> {
+    fs::rename(path("pending", kind), path("loaded", kind))
+}
+
+/// The system call failed: what was there before is there.
+pub(crate) fn withdraw(kind: Kind) {
+    let _ = fs::remove_file(path("pending", kind));
+}
+
+/// Nothing is loaded any more.
+pub(crate) fn forget(kind: Kind) {
+    let _ = fs::remove_file(path("loaded", kind));
+    withdraw(kind);
+}
+
+/// The lists of segments of the records that stand: a new image takes another.
+pub(crate) fn segment_lists(kind: Kind) -> Vec<Vec<PhysRange>> {
+    let ranges = |record: Record| {
+        let range = |&(start, len): &(u64, u64)| PhysRange::from_len(start, len).ok();
+        record.segments.iter().filter_map(range).collect()
+    };
+    ["loaded", "pending"].iter().filter_map(|name| read(name, kind)).map(ranges).collect()
+}
+
+/// The segments of the image that the kernel holds; none if it holds none.
+///
+/// # Errors
+/// Why they cannot be read.
+pub(crate) fn held(kind: Kind) -> Result<Vec<(u64, u64)>, String> {
+    if !is_loaded(kind) {
+        return Ok(Vec::new());
+    }
+    match loaded::read(kind, &Wishes::default()) {
+        Ok(Some(image)) => {
+            let mut segments = pairs(&image.image.segments);
+            segments.sort_unstable();
+            Ok(segments)
+        }
+        Ok(None) => Ok(Vec::new()),
+        Err(why) => Err(why.join("; ")),
+    }
+}
+
+/// What is loaded now.
+pub(crate) fn state(kind: Kind) -> State {
+    if !is_loaded(kind) {
+        return State::Nothing;
+    }
+    decide(read("loaded", kind), read("pending", kind), || held(kind))
+}
+
+/// Something is loaded; which of the records tells what?
+#[allow(clippy::match_same_arms, reason = "in the order in which they are asked")]
+fn decide(
+    loaded: Option<Record>,
+    pending: Option<Record>,
+    held: impl FnOnce() -> Result<Vec<(u64, u64)>, String>,
+) -> State {
+    let is = |record: &Record, held: &[(u64, u64)]| record.segments == held;
+    match (loaded, pending, held()) {
+        (None, None, _) => State::Foreign,
+        (_, Some(pending), Ok(held)) if is(&pending, &held) => State::Ours(Box::new(pending)),
+        (Some(loaded), _, Ok(held)) if is(&loaded, &held) => State::Ours(Box::new(loaded)),
+        // The kernel chose the segments: it is the new one if they are not what they were.
+        (loaded, Some(pending), Ok(held)) if pending.segments.is_empty() => {
+            match (pending.before == Some(held), loaded) {
+                (false, _) if pending.before.is_some() => State::Ours(Box::new(pending)),
+                (true, Some(loaded)) => State::Ours(Box::new(loaded)),
+                (true, None) => State::Foreign,
+                _ => State::Unclear("what was loaded before could not be read".to_owned()),
+            }
+        }
+        (Some(loaded), None, Ok(_)) if loaded.segments.is_empty() => State::Ours(Box::new(loaded)),
+        (_, _, Ok(_)) => State::Foreign,
+        // Without the kernel's word a record alone is believed: nothing was interrupted.
+        (Some(loaded), None, Err(_)) => State::Ours(Box::new(loaded)),
+        (_, Some(_), Err(why)) => State::Unclear(why),
+    }
+}
+
+fn is_loaded(kind: Kind) -> bool {
+    let file = match kind {
+        Kind::Kexec => "/sys/kernel/kexec_loaded",
+        Kind::Kdump => "/sys/kernel/kexec_crash_loaded",
+    };
+    line(file).is_some_and(|text| text == "1")
+}
+
+fn read(name: &str, kind: Kind) -> Option<Record> {
+    let record: Record = serde_json::from_slice(&fs::read(path(name, kind)).ok()?).ok()?;
+    (record.schema == SCHEMA && record.boot_id == boot_id()).then_some(record)
+}
+
+fn pairs(segments: &[PhysRange]) -> Vec<(u64, u64)> {
+    segments.iter().map(|range| (range.start().get(), range.len())).collect()
+}
+
+fn boot_id() -> String {
+    line("/proc/sys/kernel/random/boot_id").unwrap_or_default()
+}
+
+fn directory() -> PathBuf {
+    PathBuf::from("/run/identmap")
+}
+
+fn path(name: &str, kind: Kind) -> PathBuf {
+    let kind = match kind {
+        Kind::Kexec => "kexec",
+        Kind::Kdump => "crash",
+    };
+    directory().join(format!("{name}-{kind}.json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(kernel: &str, segments: &[(u64, u64)]) -> Record {
+        let mut record = Record::new("kexec_load", kernel, "", "safe", &[], None);
+        record.segments = segments.to_vec();
+        record
+    }
+
+    fn kernel(state: &State) -> &str {
+        match state {
+            State::Ours(record) => &record.kernel,
+            State::Foreign => "foreign",
+            State::Unclear(_) => "unclear",
+            State::Nothing => "nothing",
+        }
+    }
+
+    /// Killed anywhere: the kernel holds the old image or the new one, and the records tell which.
+    #[test]
+    fn which_image_it_is_after_a_kill() {
+        let (old, new) = (record("old", &[(1, 1)]), record("new", &[(2, 1)]));
+        let told = |loaded: Option<&Record>, pending: Option<&Record>, held: &[(u64, u64)]| {
+            let state = decide(loaded.cloned(), pending.cloned(), || Ok(held.to_vec()));
+            kernel(&state).to_owned()
+        };
+        assert_eq!(told(Some(&old), None, &[(1, 1)]), "old");
+        assert_eq!(told(Some(&old), Some(&new), &[(1, 1)]), "old");
+        assert_eq!(told(Some(&old), Some(&new), &[(2, 1)]), "new");
+        assert_eq!(told(None, Some(&new), &[(2, 1)]), "new");
+        assert_eq!(told(Some(&new), None, &[(2, 1)]), "new");
+        assert_eq!(told(Some(&old), Some(&new), &[(3, 1)]), "foreign");
+        assert_eq!(told(None, None, &[(3, 1)]), "foreign");
+    }
+
+    #[test]
+    fn the_kernel_s_own_segments_are_told_by_what_was_before() {
+        let old = record("old", &[(1, 1)]);
+        let mut new = record("new", &[]);
+        new.before = Some(vec![(1, 1)]);
+        let told = |new: &Record, held: Result<Vec<(u64, u64)>, String>| {
+            kernel(&decide(Some(old.clone()), Some(new.clone()), || held)).to_owned()
+        };
+        assert_eq!(told(&new, Ok(vec![(1, 1)])), "old");
+        assert_eq!(told(&new, Ok(vec![(7, 7)])), "new");
+        assert_eq!(told(&new, Err("no".to_owned())), "unclear");
+        new.before = None;
+        assert_eq!(told(&new, Ok(vec![(7, 7)])), "unclear");
+    }
+}

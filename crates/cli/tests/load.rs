@@ -1,0 +1,169 @@
+//! `identmap load --dry-run` on every sample, and what it refuses.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+#[path = "support/bzimage.rs"]
+mod made_kernel;
+
+const SAMPLES: [&str; 12] = [
+    "uv-2019",
+    "uv-2023",
+    "laptop-2024",
+    "poweredge-r7625",
+    "epyc-rmp",
+    "epyc-1536g",
+    "epyc-crashkernel",
+    "intel-brickland",
+    "desktop-x870e",
+    "ec2-t3",
+    "bios-x8sie",
+    "qemu-ovmf",
+];
+
+/// A directory of its own with a kernel and an initrd in it, removed in the end.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Files {
+        let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&directory);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("vmlinuz"), made_kernel::bzimage()).unwrap();
+        fs::write(directory.join("initrd"), vec![0x30; 70_000]).unwrap();
+        Files(directory)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn load(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_identmap"));
+        command.args(["load", &self.path("vmlinuz"), "--initrd", &self.path("initrd")]);
+        command.args(args).output().expect("the binary runs")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn address(value: &Value) -> u64 {
+    u64::from_str_radix(value.as_str().unwrap().trim_start_matches("0x"), 16).unwrap()
+}
+
+#[test]
+fn a_plan_for_every_sample_keeps_to_itself() {
+    let files = Files::new("load-samples");
+    let mut planned = 0;
+    for sample in SAMPLES {
+        let source = format!("sample:{sample}");
+        let output = files.load(&["--source", &source, "--levels", "4", "--json"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.code() == Some(2) {
+            assert!(said.contains("identmap: "), "{sample}: {said}");
+            continue;
+        }
+        planned += 1;
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(plan["action"], "dry-run");
+        let verdict = plan["verdict"].as_str().unwrap();
+        let expected = [("safe", 0), ("unsafe", 1), ("unknown", 3)];
+        assert!(
+            expected.contains(&(verdict, output.status.code().unwrap())),
+            "{sample}: {verdict}"
+        );
+        let mut places: Vec<(u64, u64)> = Vec::new();
+        let usable: Vec<(u64, u64)> = plan["e820"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|region| region["kind"] == "usable")
+            .map(|region| (address(&region["start"]), address(&region["end"])))
+            .collect();
+        for segment in plan["segments"].as_array().unwrap() {
+            let (start, end) = (address(&segment["start"]), address(&segment["end"]));
+            assert!(places.iter().all(|(s, e)| end < *s || *e < start), "{sample}: {segment}");
+            let inside = usable.iter().any(|(s, e)| *s <= start && end <= *e);
+            assert!(inside, "{sample}: {segment} is not in RAM that the next kernel is told of");
+            let leaves = plan["map"]["leaves"].as_array().unwrap();
+            let mapped = |at: u64| {
+                leaves.iter().any(|run| address(&run["start"]) <= at && at <= address(&run["end"]))
+            };
+            assert!(mapped(start) && mapped(end), "{sample}: {segment}");
+            places.push((start, end));
+        }
+        assert_eq!(places.len(), 5);
+        assert_eq!(plan["map"]["exposure_bytes"], 0);
+    }
+    assert!(planned >= 8, "{planned}");
+}
+
+/// The laptop of 2024 with a producer that resets it: under our map the configuration table is there.
+#[test]
+fn our_map_has_what_the_producer_s_lacks() {
+    let files = Files::new("load-laptop");
+    let table = "0xc7a01018-0xc7a01167";
+    let facts = ["--producer", "6.7.6", "--sev", "on", "--uv", "off", "--config-table", table];
+    let mut args = vec!["--source", "sample:laptop-2024", "--levels", "4", "--json"];
+    args.extend(facts);
+    let plan: Value = serde_json::from_slice(&files.load(&args).stdout).unwrap();
+    let gaps: Vec<&Value> =
+        plan["findings"].as_array().unwrap().iter().filter(|f| f["id"] == "gap").collect();
+    let leaves = plan["map"]["leaves"].as_array().unwrap();
+    let holds = |at: u64| {
+        leaves.iter().any(|run| address(&run["start"]) <= at && at <= address(&run["end"]))
+    };
+    assert!(holds(0xc7a0_1018) && holds(0xc7a0_1167));
+    assert_ne!(plan["verdict"], "unsafe", "{gaps:?}");
+}
+
+#[test]
+fn what_cannot_be_loaded_is_refused_with_a_reason() {
+    let files = Files::new("load-refused");
+    fs::write(files.0.join("text"), "no kernel\n").unwrap();
+    fs::write(files.0.join("empty"), "").unwrap();
+    let source = ["--source", "sample:bios-x8sie"];
+    let text = files.path("text");
+    let empty = files.path("empty");
+    let cases: [(&[&str], &str); 7] = [
+        (&["--policy", "sunday"], "--policy"),
+        (&["--initrd", &empty], "empty"),
+        (&["--initrd", "/no/such/file"], "/no/such/file"),
+        (&["--command-line", "a\nb"], "line end"),
+        (&["--command-line", "a", "--reuse-cmdline"], "cannot be used with"),
+        (&["-s", "-c"], "cannot be used with"),
+        (&["--panic"], "crashkernel="),
+    ];
+    for (args, word) in cases {
+        let all: Vec<&str> = source.iter().chain(args).copied().collect();
+        let output = files.load(&all);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(word), "{args:?}: {said}");
+    }
+    for file in [text, empty] {
+        let output = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(["load", &file])
+            .args(source)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(2), "{file}");
+    }
+}
+
+#[test]
+fn too_long_a_command_line_is_refused() {
+    let files = Files::new("load-long");
+    let line = "x".repeat(3000);
+    let output = files.load(&["--source", "sample:bios-x8sie", "--command-line", &line]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("3000 bytes") && said.contains("2047"), "{said}");
+}
