@@ -22,6 +22,9 @@ _identmap() {
             identmap,check)
                 cmd="identmap__subcmd__check"
                 ;;
+            identmap,diagnose)
+                cmd="identmap__subcmd__diagnose"
+                ;;
             identmap,diff)
                 cmd="identmap__subcmd__diff"
                 ;;
@@ -51,6 +54,9 @@ _identmap() {
                 ;;
             identmap__subcmd__help,check)
                 cmd="identmap__subcmd__help__subcmd__check"
+                ;;
+            identmap__subcmd__help,diagnose)
+                cmd="identmap__subcmd__help__subcmd__diagnose"
                 ;;
             identmap__subcmd__help,diff)
                 cmd="identmap__subcmd__help__subcmd__diff"
@@ -83,7 +89,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diff tables capture ranges report help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diagnose diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -127,7 +133,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -J -q -b -h --producer --consumer --nogbpages --uv --sev --system-table --config-table --panic --fail-on --picture --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -149,11 +155,35 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -163,6 +193,64 @@ _identmap() {
                     ;;
                 --picture)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__diagnose)
+            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --color)
@@ -195,7 +283,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -249,6 +337,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -269,7 +361,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diff tables capture ranges report help"
+            opts="check map explain matrix diagnose diff tables capture ranges report help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -297,6 +389,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__check)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__diagnose)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -423,7 +529,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__map)
-            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -477,6 +583,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -517,7 +627,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -547,11 +657,35 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --system-table)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -567,7 +701,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__ranges)
-            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -595,6 +729,10 @@ _identmap() {
                     ;;
                 --sev)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --system-table)
@@ -617,7 +755,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__report)
-            opts="-o -p -J -q -b -h --output --title --date --full --panic --producer --consumer --nogbpages --uv --sev --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -639,6 +777,26 @@ _identmap() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --producer)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -653,6 +811,10 @@ _identmap() {
                     ;;
                 --sev)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --system-table)

@@ -36,6 +36,7 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "check" -d 'Say wh
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
@@ -48,8 +49,13 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l uv -d 'Wheth
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces the rules about kernels (feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
 warning\t''
 info\t''
@@ -87,6 +93,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l uv -d 'Whether
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l raw -d 'Write the tables to FILE' -r -F
@@ -127,6 +134,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -144,8 +152,13 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whet
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s k -l kernel -d 'A column for this kernel, a bzImage, of which each cell is a run of its first instructions (repeatable; feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -157,6 +170,26 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -205,6 +238,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whet
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -221,12 +255,17 @@ complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s h -l help -
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output -d 'Write the report to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map, and put where they end into the time line (feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -239,13 +278,14 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -3,7 +3,7 @@
 use identmap_audit::{Candidate, ImageTables, Question, Verdict, check as audit, matrix};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
 use identmap_machine::{Layout, Machine, parse};
-use identmap_report::{CheckReport, MatrixReport, Style};
+use identmap_report::{CheckReport, Glyphs, HtmlReport, MatrixReport, Picture, Style, Width};
 
 /// One for each behaviour that differs (`facts`: who carries what).
 const RELEASES: [Option<&str>; 8] = [
@@ -54,6 +54,24 @@ fn judge(machine: &Machine, producer: Producer, consumer: Consumer, kind: Kind) 
     let table = matrix(machine, &Candidate::defaults(machine), kind, &[]);
     let report = MatrixReport::new("input", &table);
     check_text(&report.text(Style::default()));
+    let picture = Picture::of_audit(&answer);
+    let (style, width) = (Style::default(), Width::default());
+    check_text(&picture.terminal(&answer.findings, Glyphs::Unicode, style, width));
+    let html = HtmlReport {
+        title: None,
+        machine,
+        redacted: false,
+        producer: &question.producer,
+        consumer: &question.consumer,
+        audit: &answer,
+        matrix: &table,
+        runs: &[],
+        assumptions: &[],
+        date: None,
+    };
+    let html = html.html();
+    check_text(&html);
+    assert!(!html.contains("<script") && html.ends_with("</html>"));
     serde_json::to_string(&report).expect("a report is JSON");
 }
 

@@ -31,7 +31,7 @@ pub use diagnose::{DiagnoseReport, Diagnosed, Missing, missing};
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
 pub use hex::{Hex, HexRange};
-pub use html::{HandOverEnd, HtmlReport};
+pub use html::HtmlReport;
 pub use list::{Cell, Form, List, ListColumn, UnknownColumn};
 pub use map::MapReport;
 pub use matrix::MatrixReport;

@@ -5,7 +5,7 @@ use std::path::Path;
 use identmap_audit::{Audit, Candidate, ImageTables, Matrix, Question, check, matrix};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
 use identmap_machine::{Machine, parse, samples};
-use identmap_report::{HandOverEnd, HtmlReport};
+use identmap_report::{Hex, HexRange, HtmlReport, RunRow, TouchedRow};
 use roxmltree::{Document, Node, ParsingOptions};
 
 struct Case {
@@ -42,7 +42,8 @@ impl Case {
             consumer: &self.consumer,
             audit: &self.audit,
             matrix: &self.matrix,
-            run: None,
+            runs: &[],
+            assumptions: &[],
             date: None,
         }
     }
@@ -173,24 +174,13 @@ fn hostile_texts_stay_texts() {
         let mut machine = plain.machine.clone();
         everywhere(&mut machine, "x");
         let case = Case::of(machine);
-        let run = HandOverEnd { reached: false, sentence: "x".to_owned() };
-        names(
-            &HtmlReport { title: Some("x"), date: Some("x"), run: Some(&run), ..case.report() }
-                .html(),
-        )
+        names(&with_texts(&case, "x"))
     };
     for hostile in HOSTILE {
         let mut machine = plain.machine.clone();
         everywhere(&mut machine, hostile);
         let case = Case::of(machine);
-        let run = HandOverEnd { reached: false, sentence: hostile.to_owned() };
-        let report = HtmlReport {
-            title: Some(hostile),
-            date: Some(hostile),
-            run: Some(&run),
-            ..case.report()
-        };
-        let html = report.html();
+        let html = with_texts(&case, hostile);
         // The same elements as with a harmless text, in the same order: nothing was added or ended.
         assert_eq!(names(&html), kept, "{hostile:?}");
         let odd = |c: char| {
@@ -201,6 +191,31 @@ fn hostile_texts_stay_texts() {
         for link in document.descendants().filter_map(|node| node.attribute("href")) {
             assert!(link.starts_with('#') || link.starts_with("https://"), "{link}");
         }
+    }
+}
+
+/// A report with a text in everything that is not the machine's.
+fn with_texts(case: &Case, text: &str) -> String {
+    let runs = [ended(text)];
+    let assumptions = [text.to_owned()];
+    HtmlReport {
+        title: Some(text),
+        date: Some(text),
+        runs: &runs,
+        assumptions: &assumptions,
+        ..case.report()
+    }
+    .html()
+}
+
+fn ended(text: &str) -> RunRow {
+    let range = HexRange { start: Hex(0x1000), end: Hex(0x1fff) };
+    RunRow {
+        producer: text.to_owned(),
+        outcome: "fault",
+        sentence: text.to_owned(),
+        instructions: 12,
+        touched: vec![TouchedRow { range, what: text.to_owned() }],
     }
 }
 
@@ -241,8 +256,9 @@ fn a_machine_of_which_nothing_is_known_has_a_report_too() {
 #[test]
 fn where_a_preflight_ended_is_in_the_time_line() {
     let case = Case::of(Machine::default());
-    let run = HandOverEnd { reached: false, sentence: "#PF at 0xc7a01000".to_owned() };
-    let html = HtmlReport { run: Some(&run), ..case.report() }.html();
+    let runs = [ended("#PF at 0xc7a01000")];
+    let html = HtmlReport { runs: &runs, ..case.report() }.html();
     assert!(html.contains("it ends here") && html.contains("#PF at 0xc7a01000."), "{html}");
+    assert!(html.contains("Not reached.") && html.contains("12 instructions"));
     assert!(!case.report().html().contains("emulator"));
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Facts;
+use super::{Entry, Facts};
 
 /// Write one HTML file that tells it all: verdict, pictures, hand-over, tables, facts.
 ///
@@ -34,8 +34,16 @@ pub(crate) struct Report {
     pub(crate) full: bool,
 
     /// Report on the crash kernel's image (kexec -p) instead
-    #[arg(short = 'p', long = "panic")]
+    #[arg(short = 'p', long = "panic", conflicts_with = "kernel")]
     pub(crate) crash: bool,
+
+    /// Run the first instructions of FILE, a bzImage, under the map, and put where they end into the
+    /// time line (feature `preflight`)
+    #[arg(short = 'k', long, value_name = "FILE", conflicts_with = "consumer")]
+    pub(crate) kernel: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) entry: Entry,
 
     #[command(flatten)]
     pub(crate) facts: Facts,

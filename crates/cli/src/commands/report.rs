@@ -11,7 +11,7 @@ use identmap_report::HtmlReport;
 use super::capture;
 use crate::args::{Output, Report};
 use crate::output::{self, Failure, Status};
-use crate::{image, source};
+use crate::{image, runs, source};
 
 /// A report is made to be handed on.
 const MODE: u32 = 0o666;
@@ -48,7 +48,10 @@ fn html(args: &Report) -> Result<String, Failure> {
         .map_err(|e| Failure(format!("{name}: {e}")))?;
     source::apply(&mut machine, &args.facts)?;
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
-    let image = if args.facts.producer.is_some() || args.facts.nogbpages {
+    let entries = &args.facts.map;
+    let image = if args.kernel.is_some() {
+        Err("as they would be made for this kernel".to_owned())
+    } else if args.facts.producer.is_some() || args.facts.nogbpages {
         Err("another producer is supposed".to_owned())
     } else {
         image::bundled(&bundle.tables, kind)
@@ -57,11 +60,17 @@ fn html(args: &Report) -> Result<String, Failure> {
         image.tell(&mut machine);
     }
     let producer = source::producer(&machine);
-    let consumer = source::consumer(&args.facts)?;
+    let mut consumer = source::consumer(&args.facts)?;
+    let sight = match &args.kernel {
+        Some(path) => Some(runs::check(path, &args.entry, &mut machine, &producer, entries)?),
+        None => None,
+    };
+    if let Some(sight) = &sight {
+        consumer.version.clone_from(&sight.version);
+    }
+    let seen = sight.as_ref().map(|sight| sight.seen.as_slice());
     let tables = image::for_audit(&image);
-    let entries = &args.facts.map[..];
-    let question =
-        Question { machine: &machine, producer, consumer, kind, tables, entries, seen: None };
+    let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
     let audit = check(&question);
     let drawn = matrix(&machine, &Candidate::defaults(&machine), kind, entries);
     let report = HtmlReport {
@@ -72,7 +81,8 @@ fn html(args: &Report) -> Result<String, Failure> {
         consumer: &question.consumer,
         audit: &audit,
         matrix: &drawn,
-        run: None,
+        runs: sight.as_ref().map_or(&[], |sight| sight.rows.as_slice()),
+        assumptions: sight.as_ref().map_or(&[], |sight| sight.assumptions.as_slice()),
         date: args.date.as_deref(),
     };
     Ok(report.html())

@@ -5,9 +5,10 @@ use identmap_linux::Place;
 use identmap_linux::needs::SEGMENTS;
 
 use super::table::{self, Cell, Head, plain};
-use super::{HandOverEnd, Markup, section};
+use super::{Markup, section};
+use crate::check::RunRow;
 
-pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) {
+pub(super) fn write(out: &mut Markup, audit: &Audit, runs: &[RunRow], assumptions: &[String]) {
     section(out, "hand-over", "The hand-over");
     out.open("ol", &[("class", "line")]);
     stage(
@@ -41,13 +42,24 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
         "Runs under the producer's map until it has its own. What it reads outside of its image:",
         &reads.lines,
     );
-    if let Some(run) = run {
-        let class = if run.reached { "good" } else { "bad" };
+    let mut lost = image.worst == "bad" || reads.worst == "bad";
+    for run in runs {
+        let class = match run.outcome {
+            "reached" => "good",
+            "fault" | "halted" => "bad",
+            _ => "doubt",
+        };
         let head =
-            if run.reached { "Run in an emulator" } else { "Run in an emulator: it ends here" };
-        stage(out, class, head, &format!("{}.", run.sentence), &[]);
+            if class == "bad" { "Run in an emulator: it ends here" } else { "Run in an emulator" };
+        let what =
+            format!("{}, {} instructions; {}.", run.producer, run.instructions, run.sentence);
+        let touched = run.touched.iter().map(|touched| {
+            let range = crate::map::range_text(&touched.range);
+            ("quiet", format!("touched {range}, {}", touched.what))
+        });
+        stage(out, class, head, &what, &touched.collect::<Vec<_>>());
+        lost |= class == "bad";
     }
-    let lost = image.worst == "bad" || reads.worst == "bad" || run.is_some_and(|run| !run.reached);
     let end = if lost {
         "Not reached."
     } else {
@@ -55,6 +67,9 @@ pub(super) fn write(out: &mut Markup, audit: &Audit, run: Option<&HandOverEnd>) 
     };
     stage(out, "quiet", "Consumer: its own page tables", end, &[]);
     out.close();
+    for assumption in assumptions {
+        out.leaf("p", &[("class", "note")], &format!("Supposed: {assumption}."));
+    }
     needs(out, audit);
     out.close();
 }

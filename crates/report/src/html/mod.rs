@@ -19,7 +19,7 @@ pub(crate) use markup::Markup;
 #[cfg(test)]
 pub(crate) use pictures::scale;
 
-use crate::check;
+use crate::check::{self, RunRow};
 use crate::picture::Picture;
 use crate::svg::palette;
 use crate::text::Style;
@@ -41,19 +41,12 @@ pub struct HtmlReport<'a> {
     pub audit: &'a Audit,
     /// The policies against the consumers.
     pub matrix: &'a Matrix,
-    /// Where the consumer got to when it was run, if it was.
-    pub run: Option<&'a HandOverEnd>,
+    /// Where the consumer got to when it was run, under each map; empty if it was not.
+    pub runs: &'a [RunRow],
+    /// What was supposed to run it.
+    pub assumptions: &'a [String],
     /// Anything to print as the time of the report; without it, the same input gives the same bytes.
     pub date: Option<&'a str>,
-}
-
-/// Where a preflight ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct HandOverEnd {
-    /// Whether the consumer reached its own page tables.
-    pub reached: bool,
-    /// Where it ended and why, in one sentence without a full stop.
-    pub sentence: String,
 }
 
 impl HtmlReport<'_> {
@@ -71,7 +64,7 @@ impl HtmlReport<'_> {
         let zooms = pictures::Zooms::of(self.audit, &picture);
         findings::write(&mut out, self.audit, &zooms);
         pictures::write(&mut out, self.audit, &picture, &zooms);
-        hand_over::write(&mut out, self.audit, self.run);
+        hand_over::write(&mut out, self.audit, self.runs, self.assumptions);
         matrix::write_policies(&mut out, self.audit);
         matrix::write(&mut out, self.matrix);
         tree::write(&mut out, self.audit);
