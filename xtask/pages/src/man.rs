@@ -497,7 +497,8 @@ mod tests {
         let of_commands = EXAMPLES.iter().flat_map(|(_, list)| *list);
         for (line, _) in of_commands.chain(MAIN_EXAMPLES) {
             let start = line.find("identmap").expect("an example of identmap");
-            let words = line[start..].split_whitespace().take_while(|word| *word != "&&");
+            let words =
+                line[start..].split_whitespace().take_while(|word| !matches!(*word, "&&" | "|"));
             if let Err(error) = identmap_cli::command().try_get_matches_from(words) {
                 panic!("{line}: {error}");
             }
