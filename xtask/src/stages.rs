@@ -63,6 +63,12 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
     Stage {
+        name: "kexec",
+        about: "real kernels booted with a map of our own, beside kexec-tools",
+        quick: false,
+        run: kexec,
+    },
+    Stage {
         name: "preflight",
         about: "real kernels' first instructions in an emulator: the story of 2024",
         quick: false,
@@ -183,6 +189,10 @@ fn oracle() -> Result<(), String> {
 
 fn lab() -> Result<(), String> {
     run(script("lab/run.sh").arg("ci"))
+}
+
+fn kexec() -> Result<(), String> {
+    run(script("lab/run.sh").args(["kexec", "--sample"]))
 }
 
 fn preflight() -> Result<(), String> {

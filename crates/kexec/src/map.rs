@@ -4,10 +4,12 @@ use identmap::{Arena, Config, Levels, PageSize, PhysAddr, PhysRange, PlanError, 
 use identmap_audit::{Coverage, MapInput, PolicyKind, SlackKind, forbidden, is_uv};
 use identmap_linux::needs::{Consumer, Place, SEGMENTS, needs};
 use identmap_linux::{Kind, firmware};
-use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
+use identmap_machine::{ConfigTable, Layout, Machine, MemType, hazards, ranges};
 
 /// The text screen, which the purgatory writes its complaint to.
 const VGA: (u64, u64) = (0xb8000, 0xc0000);
+/// More than any firmware's EFI configuration table has, in bytes: 2730 entries.
+const CONFIG_TABLE_MOST: u64 = 64 << 10;
 /// Low memory: the switch between 4 and 5 levels works there, and looks at the BIOS data area.
 const LOW: (u64, u64) = (0, 0xa0000);
 
@@ -201,6 +203,24 @@ fn config(machine: &Machine, choice: &MapChoice, c_bit: Option<u8>) -> Result<Co
     Ok(config)
 }
 
+/// All entries, where it is known how many they are. `/sys` does not tell: then as far as the table may
+/// reach in the region that it begins in.
+fn config_table(
+    machine: &Machine,
+    layout: Option<&Layout>,
+    table: ConfigTable,
+) -> Option<PhysRange> {
+    let entry = firmware::config_entry_len(machine);
+    let len = if let Some(count) = table.entries {
+        count.max(1).checked_mul(entry)?
+    } else {
+        let region = layout.and_then(|layout| layout.at(table.address));
+        let left = region.map(|region| region.range.end().get() - table.address.get());
+        left.map_or(entry, |left| left.clamp(entry, CONFIG_TABLE_MOST))
+    };
+    PhysRange::from_len(table.address.get(), len).ok()
+}
+
 /// What the next kernel may touch before it has its own tables, by rule; what Linux would request of firmware's; and
 /// low memory.
 fn wanted(
@@ -235,11 +255,9 @@ fn wanted(
     if let Some(range) = firmware::system_table(machine) {
         add(range, "EFI system table");
     }
-    if let Some(table) = machine.efi.config_table {
-        let len = table.entries.unwrap_or(1).max(1) * firmware::config_entry_len(machine);
-        if let Ok(range) = PhysRange::from_len(table.address.get(), len) {
-            add(range, "EFI configuration table");
-        }
+    let table = machine.efi.config_table;
+    if let Some(range) = table.and_then(|table| config_table(machine, layout, table)) {
+        add(range, "EFI configuration table");
     }
     if let Some(range) = machine.cc_blob.and_then(|at| PhysRange::from_len(at.get(), 4096).ok()) {
         add(range, "confidential-computing blob");

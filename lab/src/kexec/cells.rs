@@ -156,7 +156,7 @@ pub fn ask(lab: &Lab, line: &str) -> Result<bool, Trouble> {
     let producer = producer.ok_or("no producer passes the filter")?;
     let mut spec = lab.spec(producer.series, producer.firmware);
     if !producer.gbpages {
-        spec.append = "nogbpages".to_owned();
+        spec.append.push_str("nogbpages");
     }
     let mut guest = Guest::boot(&spec, &lab.log("ask"), lab.patience)?;
     match guest.jump(line, lab.patience)? {
@@ -182,7 +182,7 @@ fn name(producer: Producer, consumer: &str) -> String {
 fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
     let mut spec = lab.spec(producer.series, producer.firmware);
     if !producer.gbpages {
-        spec.append = "nogbpages".to_owned();
+        spec.append.push_str("nogbpages");
     }
     let prepared = lab.prepare(&producer.to_string(), &spec, |guest| {
         let facts = facts(guest, producer.series, lab)?;
@@ -195,7 +195,8 @@ fn one(lab: &Lab, producer: Producer, consumers: &[&'static str]) -> Vec<Row> {
     let mut rows = Vec::new();
     for consumer in consumers {
         // Memory that kexec-tools leave to the same kernel is what ours must leave.
-        let mut stock_memory = None;
+        let mut stock_memory =
+            lab.kept(PART, &name(producer, consumer), STOCK).and_then(|row| memory(&row.text));
         for tool in lab.tools() {
             let name = name(producer, consumer);
             rows.push(match &prepared {
@@ -273,9 +274,15 @@ fn cell(
         if less > MEMORY_SLACK_KIB {
             return Err(format!("{text}: {less} KiB less than with kexec -c").into());
         }
-        text += &format!(" ({:+} to kexec -c)", memory.cast_signed() - stock.cast_signed());
+        let more = memory.cast_signed() - stock.cast_signed();
+        text = format!("{text} ({more:+} to kexec -c)");
     }
     Ok((text, memory))
+}
+
+/// The memory that a row's text tells.
+fn memory(text: &str) -> Option<u64> {
+    text.split(", ").find_map(|part| part.split_once(" KiB")?.0.parse().ok())
 }
 
 /// `MemTotal` of the same kernel on the same machine varies by where it puts itself.
@@ -324,6 +331,13 @@ mod tests {
     #[test]
     fn the_matrix_has_all_cells() {
         assert_eq!(producers().len() * SERIES.len(), 96);
+    }
+
+    #[test]
+    fn memory_is_read_back() {
+        let text = "6.1.0 up, EFI alive (26 variables), 2474124 KiB (+8 to kexec -c)";
+        assert_eq!(memory(text), Some(2474124));
+        assert_eq!(memory("reset"), None);
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
     }
     let mut spec = lab.spec("6.12", Firmware::SeaBios);
     // Virtual time is the number of instructions, which the monitor tells.
-    spec.options = ["-icount", "shift=0,sleep=off"].map(str::to_owned).to_vec();
+    spec.options = ["-icount", "shift=0"].map(str::to_owned).to_vec();
     let prepared = match lab.prepare(PART, &spec, |guest| guest.must(BIG, lab.patience)) {
         Ok(prepared) => prepared,
         Err(error) => return vec![lab.row(PART, "boot", OURS, || Err(error.to_string().into()))],
@@ -49,10 +49,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
             match stock.filter(|_| verify) {
                 None => Ok(text),
                 Some(stock) => {
-                    let text = format!(
-                        "{text}: 1/{:.0} of kexec-tools'",
-                        stock as f64 / instructions as f64
-                    );
+                    let text = format!("{text}: 1/{} of kexec-tools'", stock / instructions.max(1));
                     if instructions * 10 <= stock { Ok(text) } else { Err(text.into()) }
                 }
             }
@@ -74,24 +71,38 @@ fn measure(
     let kernel = lab.cache.join("kernels/6.12/vmlinuz");
     let init_size = image::init_size(&fs::read(kernel)?).ok_or("no init_size")?;
     let mut guest = prepared.restore(&lab.log(&format!("{PART}-{tool}-{verify}")))?;
+    let measured = inside(lab, &mut guest, init_size, tool, verify);
+    measured.map_err(|error| match error {
+        Trouble::Failed(text) => Trouble::Failed(text + &guest.last_words()),
+        late @ Trouble::Late(_) => late,
+    })
+}
+
+fn inside(
+    lab: &Lab,
+    guest: &mut Guest,
+    init_size: u64,
+    tool: &str,
+    verify: bool,
+) -> Result<Measured, Trouble> {
     let mut line = load_line(tool, "/kernels/6.12", "/initrd", CONSUMER);
     if !verify {
         line += " --no-verify";
     }
     guest.must(&line, lab.patience)?;
-    let image = Image::of(&mut guest, lab)?;
+    let image = Image::of(guest, lab)?;
     // The 64-bit entry (Documentation/arch/x86/boot.rst, "64-bit Boot Protocol").
     let entry = image.kernel(init_size).ok_or("no segment is a kernel's")?.start().get() + 0x200;
     let mut gdb = Gdb::new(guest.debugger()?)?;
     gdb.breakpoint(image.start.get(), true)?;
     gdb.go_on()?;
     guest.tell(exec_line(tool))?;
-    let begin = stop_at(lab, &mut gdb, &mut guest, image.start.get())?;
+    let begin = stop_at(lab, &mut gdb, guest, image.start.get())?;
     gdb.breakpoint(image.start.get(), false)?;
     gdb.breakpoint(entry, true)?;
     let started = Instant::now();
     gdb.go_on()?;
-    let end = stop_at(lab, &mut gdb, &mut guest, entry)?;
+    let end = stop_at(lab, &mut gdb, guest, entry)?;
     let seconds = started.elapsed().as_secs_f64();
     gdb.breakpoint(entry, false)?;
     gdb.detach()?;

@@ -3,6 +3,7 @@
 //! The protocol is in GDB's manual, appendix "GDB Remote Serial Protocol"; `Qqemu.PhyMemMode` in
 //! QEMU's, "GDB usage".
 
+use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -68,7 +69,7 @@ impl Gdb {
     /// # Errors
     /// As [`Gdb::read_physical`].
     pub fn write_physical(&mut self, at: u64, content: &[u8]) -> io::Result<()> {
-        let text: String = content.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = digits(content);
         self.ok("Qqemu.PhyMemMode:1")?;
         self.ok(&format!("M{at:x},{:x}:{text}", content.len()))?;
         self.ok("Qqemu.PhyMemMode:0")
@@ -132,7 +133,7 @@ impl Gdb {
     /// # Errors
     /// As [`Gdb::read_physical`].
     pub fn set_registers(&mut self, registers: &Registers) -> io::Result<()> {
-        let text: String = registers.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = digits(&registers.0);
         self.ok(&format!("G{text}"))
     }
 
@@ -227,6 +228,13 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
         .chunks_exact(2)
         .map(|pair| Some((digit(pair[0])? << 4 | digit(pair[1])?) as u8))
         .collect()
+}
+
+fn digits(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn wrong(command: &str, answer: &str) -> io::Error {

@@ -34,7 +34,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
         let mut spec = lab.spec("5.10", Firmware::OvmfSplit);
         let pages = if gbpages { "gbpages" } else { "nogbpages" };
         if !gbpages {
-            spec.append = pages.to_owned();
+            spec.append.push_str(pages);
         }
         let producer = format!("5.10-ovmfsplit-{pages}");
         let mut work: Vec<(&str, &str)> = Vec::new();
@@ -145,7 +145,7 @@ fn answer(gdb: &mut Gdb) -> Result<bool, Trouble> {
         // SME and SEV, bit 51 and 5 bits of address lost, 15 keys (APM volume 3, E.4.17): an EPYC 7001's.
         0x8000_001f => {
             registers.set(Register::Rax, 0x3);
-            registers.set(Register::Rbx, 5 << 6 | 51);
+            registers.set(Register::Rbx, 0x173);
             registers.set(Register::Rcx, 15);
             registers.set(Register::Rdx, 0);
         }

@@ -158,7 +158,7 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
         .must("wc -c </tmp/dump", lab.patience)?
         .parse()
         .map_err(|_| "no size of the dump".to_owned())?;
-    let memory: u64 = core.loads.iter().map(|load| load.size).sum();
+    let memory = core.memory();
     let text = format!(
         "{release} up, {} segments with {} MiB, vmcoreinfo and utsname of {old}, log read, makedumpfile -d 31: {} MiB",
         core.loads.len(),
@@ -186,7 +186,7 @@ const HEADERS: usize = 128 << 10;
 /// `PT_LOAD` and `PT_NOTE` (System V ABI, "Program Header").
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
-/// `__START_KERNEL_map` (arch/x86/include/asm/page_64_types.h)
+/// `__START_KERNEL_map` (`arch/x86/include/asm/page_64_types.h`)
 const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 impl Core {
@@ -225,6 +225,23 @@ impl Core {
         Some(core)
     }
 
+    /// Bytes of physical memory in it; the kernel's image may be there twice, by its virtual address too.
+    fn memory(&self) -> u64 {
+        let mut ranges: Vec<(u64, u64)> = self
+            .loads
+            .iter()
+            .map(|load| (load.physical, load.physical.saturating_add(load.size)))
+            .collect();
+        ranges.sort_unstable();
+        let mut top = 0;
+        let mut bytes = 0;
+        for (start, end) in ranges {
+            bytes += end.saturating_sub(start.max(top));
+            top = top.max(end);
+        }
+        bytes
+    }
+
     fn info(&self, key: &str) -> Option<&str> {
         self.vmcoreinfo.lines().find_map(|line| line.strip_prefix(key))
     }
@@ -258,7 +275,7 @@ impl Core {
     }
 }
 
-/// The text of the note named VMCOREINFO (kernel/vmcore_info.c).
+/// The text of the note named `VMCOREINFO` (`kernel/vmcore_info.c`).
 fn vmcoreinfo(mut notes: &[u8]) -> Option<String> {
     loop {
         let name_size = usize::try_from(number(notes, 0, 4)?).ok()?;
@@ -281,6 +298,19 @@ fn number(bytes: &[u8], at: usize, size: usize) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_is_counted_once() {
+        let load = |physical, size| Load { physical, offset: 0, size };
+        let loads = vec![
+            load(0x10000, 0x8000),
+            load(0x1000, 0x1000),
+            load(0x12000, 0x1000),
+            load(0x17000, 0x2000),
+        ];
+        let core = Core { loads, vmcoreinfo: String::new() };
+        assert_eq!(core.memory(), 0x1000 + 0x9000);
+    }
 
     #[test]
     fn a_note_is_found_behind_another() {

@@ -81,7 +81,7 @@ fn one(lab: &Lab, name: &str, cases: &[Case]) -> Vec<Row> {
     let mut spec = lab.spec(producer.series, producer.firmware);
     spec.la57 = true;
     if first.four && first.series != "5.10" {
-        spec.append = "no5lvl".to_owned();
+        spec.append.push_str("no5lvl");
     }
     let prepared = lab.prepare(&format!("{PART}-{name}"), &spec, |guest| {
         let levels = levels(guest)?;

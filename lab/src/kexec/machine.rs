@@ -392,10 +392,10 @@ impl Guest {
     fn connect(child: &mut Child, work: &WorkDir) -> io::Result<(Link, Qmp)> {
         let deadline = Instant::now() + MONITOR;
         loop {
-            if let Ok(stream) = UnixStream::connect(work.path("link")) {
-                if let Ok(qmp) = Qmp::connect(&work.path("qmp"), MONITOR) {
-                    return Ok((Link::new(stream), qmp));
-                }
+            if let Ok(stream) = UnixStream::connect(work.path("link"))
+                && let Ok(qmp) = Qmp::connect(&work.path("qmp"), MONITOR)
+            {
+                return Ok((Link::new(stream), qmp));
             }
             if let Some(status) = child.try_wait()? {
                 return Err(io::Error::other(format!("it ended with {status}")));

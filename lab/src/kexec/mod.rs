@@ -213,6 +213,13 @@ impl Lab {
         row
     }
 
+    /// The row that was kept of a guest and a tool, if it passed.
+    #[must_use]
+    pub fn kept(&self, part: &str, name: &str, tool: &str) -> Option<Row> {
+        let rows = report::read(&self.dir().join(format!("{part}.json"))).ok()?;
+        rows.into_iter().find(|row| row.passed && row.name == name && row.tool == tool)
+    }
+
     /// Keeps a row for the report, in place of an older one of the same guest and tool. Several runs may
     /// do so at once.
     fn keep(&self, row: &Row) -> Result<(), Failure> {
