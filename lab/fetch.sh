@@ -5,8 +5,9 @@
 #   lab/fetch.sh 6.1 7.x       only these kernels (and what every guest needs)
 #   lab/fetch.sh --renew       newer kernels, if the archive has any
 #
-#   CACHE/kernels/SERIES/      vmlinuz, config, package.txt (name and version)
+#   CACHE/kernels/SERIES/      vmlinuz, config, efivarfs.ko, package.txt (name and version)
 #   CACHE/guest/               busybox, kexec and its libraries, as they lie in the initramfs
+#   CACHE/makedumpfile/        makedumpfile, its loader and libraries
 #   CACHE/qemu.txt             versions of QEMU and the firmware packages
 #
 # CACHE is the repository's .cache (ignored by git), or $IDENTMAP_CACHE. QEMU and the firmware are
@@ -44,8 +45,10 @@ main() {
 
     host_packages || failed+=(qemu)
     apt_private_step guest "$cache/guest" fetch_guest || failed+=(guest)
+    apt_private_step makedumpfile "$cache/makedumpfile" fetch_makedumpfile || failed+=(makedumpfile)
     for series in "${wanted[@]}"; do
-        [[ -z $renew ]] || rm -f "$cache/kernels/$series/package.txt"
+        # A kernel fetched before its module was of interest is fetched again.
+        [[ -z $renew && -s $cache/kernels/$series/efivarfs.ko ]] || rm -f "$cache/kernels/$series/package.txt"
         apt_private_step "$series" "$cache/kernels/$series" fetch_kernel "$series" || failed+=("$series")
     done
     if [[ ${#failed[@]} -gt 0 ]]; then
@@ -74,7 +77,7 @@ pattern_of() {
 }
 
 fetch_kernel() {
-    local series=$1 into=$2 name deb='' image config version work="$scratch/kernel-$1"
+    local series=$1 into=$2 name deb='' image config module version work="$scratch/kernel-$1"
     # shellcheck disable=SC2046 # suites are words
     apt_private_suites $(suites_of "$series") || return 1
     # An archive's lists may name what its pool has lost already: then the one before is taken.
@@ -96,24 +99,64 @@ fetch_kernel() {
         say "$series: no vmlinuz in $name"
         return 1
     }
+    # Where the image has a package of its own, the modules have another.
+    if [[ $name == linux-binary-* ]]; then
+        apt_private_download "$work/modules" "linux-modules-${name#linux-binary-}" || return 1
+        dpkg -x "$(find "$work/modules" -name '*.deb' | head -n 1)" "$work/root" || return 1
+    fi
+    module=$(find "$work/root" -name 'efivarfs.ko*' -type f | head -n 1)
+    [[ -n $module ]] || {
+        say "$series: no efivarfs.ko beside $name"
+        return 1
+    }
     version=$(dpkg-deb -f "$deb" Version) || return 1
     mkdir -p "$into" || return 1
     cp "$image" "$into/vmlinuz" || return 1
+    case $module in
+        *.xz) xz -dc "$module" >"$into/efivarfs.ko" || return 1 ;;
+        *) cp "$module" "$into/efivarfs.ko" || return 1 ;;
+    esac
     [[ -z $config ]] || cp "$config" "$into/config" || return 1
     echo "$name $version" | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 
-# busybox is static; kexec is not, and brings its libraries: the closure of its library packages,
-# of which only those files are kept that its loader asks for.
+# busybox is static; kexec is not, and brings its libraries.
 fetch_guest() {
-    local into=$1 work="$scratch/guest" codename package dep seen=' ' queue=(kexec-tools) packages=() so
+    local into=$1 work="$scratch/guest" codename
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     case $codename in
         bookworm | trixie | forky | duke) ;;
         *) codename=bookworm ;;
     esac
     apt_private_suites "$codename" "$codename-security" || return 1
+    unpack_with_libraries "$work" kexec-tools busybox-static || return 1
+    rm -rf "$into" || return 1
+    mkdir -p "$into/bin" "$into/lib64" "$into/lib" || return 1
+    cp "$(find "$work/root" -path '*bin/busybox' | head -n 1)" "$into/bin/busybox" || return 1
+    cp "$(find "$work/root" -path '*bin/kexec' | head -n 1)" "$into/bin/kexec" || return 1
+    copy_loader_and_libraries "$work/root" "$into/bin/kexec" "$into/lib64" "$into/lib" || return 1
+    versions_of "$work" busybox-static kexec-tools | apt_private_complete "$into" || return 1
+    rm -rf "$work"
+}
+
+# The newest there is, with the C library that it wants: how it reads a dump depends on the kernel's version.
+fetch_makedumpfile() {
+    local into=$1 work="$scratch/makedumpfile"
+    apt_private_suites trixie sid || return 1
+    unpack_with_libraries "$work" makedumpfile || return 1
+    rm -rf "$into" || return 1
+    mkdir -p "$into/lib" || return 1
+    cp "$(find "$work/root" -path '*bin/makedumpfile' -type f | head -n 1)" "$into/makedumpfile" || return 1
+    copy_loader_and_libraries "$work/root" "$into/makedumpfile" "$into" "$into/lib" || return 1
+    versions_of "$work" makedumpfile | apt_private_complete "$into" || return 1
+    rm -rf "$work"
+}
+
+# Downloads PACKAGE and the closure of the library packages it depends on, and OTHER packages without
+# theirs, and unpacks all of them into WORK/root.
+unpack_with_libraries() {
+    local work=$1 package dep deb seen=' ' queue=("$2") packages=("${@:3}")
     while [[ ${#queue[@]} -gt 0 ]]; do
         package=${queue[0]}
         queue=("${queue[@]:1}")
@@ -121,30 +164,35 @@ fetch_guest() {
         seen+="$package "
         packages+=("$package")
         while read -r dep; do
-            [[ $dep != lib* ]] || queue+=("$dep")
+            case $dep in lib* | zlib*) queue+=("$dep") ;; esac
         done < <(apt-cache "${apt_options[@]}" depends "$package" | sed -nE 's/^ *\|?(Pre)?Depends: ([a-z0-9.+-]+)$/\2/p')
     done
-    say "guest: downloading busybox-static and ${#packages[@]} packages of kexec-tools and its libraries"
-    apt_private_download "$work" busybox-static "${packages[@]}" || return 1
-    for so in "$work"/*.deb; do dpkg -x "$so" "$work/root" || return 1; done
+    say "downloading ${#packages[@]} packages: ${*:2} and libraries"
+    apt_private_download "$work" "${packages[@]}" || return 1
+    for deb in "$work"/*.deb; do dpkg -x "$deb" "$work/root" || return 1; done
+}
 
-    rm -rf "$into" || return 1
-    mkdir -p "$into/bin" "$into/lib64" "$into/lib" || return 1
-    cp "$(find "$work/root" -path '*bin/busybox' | head -n 1)" "$into/bin/busybox" || return 1
-    cp "$(find "$work/root" -path '*bin/kexec' | head -n 1)" "$into/bin/kexec" || return 1
-    local dirs
-    dirs=$(find "$work/root" -type d -name x86_64-linux-gnu -path '*lib/*' | paste -sd:)
-    cp -L "$(find "$work/root" -name 'ld-linux-x86-64.so.2' -type f | head -n 1)" "$into/lib64/" || return 1
-    "$into/lib64/ld-linux-x86-64.so.2" --library-path "$dirs" --list "$into/bin/kexec" >"$scratch/libraries" || return 1
+# Copies the loader below ROOT and those libraries that it asks for to run PROGRAM.
+copy_loader_and_libraries() {
+    local root=$1 program=$2 loader_into=$3 into=$4 dirs
+    dirs=$(find "$root" -type d -name x86_64-linux-gnu -path '*lib/*' | paste -sd:)
+    cp -L "$(find "$root" -name 'ld-linux-x86-64.so.2' -type f | head -n 1)" "$loader_into/" || return 1
+    "$loader_into/ld-linux-x86-64.so.2" --library-path "$dirs" --list "$program" >"$scratch/libraries" || return 1
     if grep 'not found' "$scratch/libraries" >&2; then
-        say "guest: kexec's libraries are not complete"
+        say "the libraries of ${program##*/} are not complete"
         return 1
     fi
-    awk '$2 == "=>" && $1 !~ /ld-linux/ { print $3 }' "$scratch/libraries" | xargs cp -L -t "$into/lib/" || return 1
-    (cd "$work" && for so in busybox-static_*.deb kexec-tools_*.deb; do
-        echo "$(dpkg-deb -f "$so" Package) $(dpkg-deb -f "$so" Version)"
-    done) | paste -sd' ' | apt_private_complete "$into" || return 1
-    rm -rf "$work"
+    awk '$2 == "=>" && $1 !~ /ld-linux/ { print $3 }' "$scratch/libraries" | xargs cp -L -t "$into/" || return 1
+}
+
+# One line: name and version of each PACKAGE as downloaded into WORK.
+versions_of() {
+    local work=$1 package deb
+    shift
+    for package in "$@"; do
+        deb=$(find "$work" -maxdepth 1 -name "${package}_*.deb" | head -n 1)
+        echo "$package $(dpkg-deb -f "$deb" Version)"
+    done | paste -sd' '
 }
 
 # QEMU and firmware: the machine's own.

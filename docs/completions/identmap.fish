@@ -40,6 +40,10 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -231,6 +235,71 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l forbid -d 'Never map a byte of this range, and put nothing into it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l levels -d 'Paging levels [default: what the running kernel uses]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine has]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l serial -d 'Where a failed verification is told: an I/O port, or none [default: by the command line\'s console=]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l source -d 'Plan for this machine instead: FILE, -, or sample:NAME; implies --dry-run' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l reuse-cmdline -d 'Take the running kernel\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s p -l panic -d 'Load it as the crash kernel, which starts when the running one panics'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s s -l kexec-file-syscall -d 'Use `kexec_file_load`: the kernel verifies signatures, and the map is its own'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s c -l kexec-syscall -d 'Use `kexec_load`: the map is ours'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s a -l kexec-syscall-auto -d 'Use what the running kernel allows, ours first [default]'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l no-verify -d 'Do not verify the segments before the jump'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s n -l dry-run -d 'Print every segment and the map, and load nothing'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s f -l force -d 'Load what the check calls unsafe'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l now -d 'Jump at once: nothing is stopped, synced or unmounted'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s p -l panic -d 'The crash kernel'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -278,14 +347,18 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "status" -d 'Say what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture load exec unload status ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

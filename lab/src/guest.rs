@@ -45,8 +45,8 @@ pub struct Settings {
 /// RAM of every guest, and how much of it lies below 4 GiB: so that there are a GiB with holes, one
 /// that is RAM in part, and at 4 GiB one that is wholly RAM (1G leaves under every policy). The
 /// image is loaded into the last: then the order of requests matters under `exact`.
-const MEMORY_MIB: u64 = 2560;
-const LOW_MEMORY: &str = "1536M";
+pub(crate) const MEMORY_MIB: u64 = 2560;
+pub(crate) const LOW_MEMORY: &str = "1536M";
 /// For the capture kernel.
 const CRASH_KERNEL: &str = "crashkernel=192M";
 /// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
@@ -75,7 +75,7 @@ pub mod identity {
     pub const MAC: &str = "52:54:00:4b:1d:e7";
 
     /// The options that give a guest all but its name.
-    pub(super) fn options() -> Vec<String> {
+    pub(crate) fn options() -> Vec<String> {
         let system = format!("type=1,manufacturer=Lab,product=Guest,serial={SERIAL}");
         let chassis = format!("type=3,manufacturer=Lab,serial={CHASSIS_SERIAL},asset={ASSET}");
         let network = format!("virtio-net-pci,mac={MAC},romfile=");
@@ -311,7 +311,7 @@ impl Qemu {
 }
 
 /// QEMU's options split at commas; a doubled one stands for itself.
-fn option_value(path: &Path) -> String {
+pub(crate) fn option_value(path: &Path) -> String {
     path.display().to_string().replace(',', ",,")
 }
 
@@ -342,7 +342,7 @@ fn command_line(cell: &Cell, settings: &Settings) -> String {
 }
 
 /// Flash for OVMF: the code read-only, the variables as a copy of the guest's own.
-fn firmware_arguments(
+pub(crate) fn firmware_arguments(
     firmware: Firmware,
     work: &WorkDir,
     command: &mut Command,
@@ -450,16 +450,20 @@ const INIT: &str = include_str!("../guest/init");
 
 /// The guest's second serial port.
 #[derive(Debug)]
-struct Link {
+pub(crate) struct Link {
     stream: BufReader<UnixStream>,
 }
 
 impl Link {
+    pub(crate) fn new(stream: UnixStream) -> Self {
+        Self { stream: BufReader::new(stream) }
+    }
+
     /// Waits for QEMU to open its sockets.
     fn connect(qemu: &mut Qemu, deadline: Instant) -> Result<Self, Failure> {
         loop {
             if let Ok(stream) = UnixStream::connect(qemu.work.path("link")) {
-                return Ok(Self { stream: BufReader::new(stream) });
+                return Ok(Self::new(stream));
             }
             if let Some(status) = qemu.child.try_wait()? {
                 return Err(
@@ -475,7 +479,7 @@ impl Link {
 
     /// The next line that is meant for the host, without its mark; what firmware prints on the same
     /// port is passed over.
-    fn line(&mut self, deadline: Instant) -> io::Result<String> {
+    pub(crate) fn line(&mut self, deadline: Instant) -> io::Result<String> {
         loop {
             let mut line = Vec::new();
             self.until(deadline, |stream| stream.read_until(b'\n', &mut line))?;
@@ -486,7 +490,7 @@ impl Link {
         }
     }
 
-    fn bytes(&mut self, size: usize, deadline: Instant) -> io::Result<Vec<u8>> {
+    pub(crate) fn bytes(&mut self, size: usize, deadline: Instant) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; size];
         let mut filled = 0;
         while filled < size {
@@ -495,7 +499,7 @@ impl Link {
         Ok(bytes)
     }
 
-    fn tell(&mut self, line: &str) -> io::Result<()> {
+    pub(crate) fn tell(&mut self, line: &str) -> io::Result<()> {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes())
     }
 

@@ -144,6 +144,8 @@ pub struct LoadedImage {
 const PFN_MAPPED_MAX: u64 = 128 + 3 * 1024;
 /// More BTF than any kernel has.
 const BTF_MAX: u64 = 64 << 20;
+/// Of the list of pages of an image: as many as 16 GiB have.
+const ENTRIES_MAX: u64 = 4 << 20;
 /// `KEXEC_SEGMENT_MAX` (include/linux/kexec.h) is 16; a patched kernel may have more.
 const SEGMENTS_MAX: u64 = 256;
 
@@ -276,6 +278,71 @@ impl<'m, M: PhysRead> Kernel<'m, M> {
             }
         }
         Ok(segments)
+    }
+
+    /// Where the kernel holds what it will copy at the jump: each page of `image`, and the page that it
+    /// is copied from. Of an image for a crash, whose segments lie where they belong, none.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the list cannot be read, or does not end.
+    pub fn source_pages(
+        &self,
+        btf: &Btf<'_>,
+        image: &LoadedImage,
+    ) -> Result<Vec<(PhysAddr, PhysAddr)>, KernelError> {
+        let head = btf.offset_of("kimage", "head").ok_or(KernelError::Layout("head"))?;
+        let mut at = image.structure.start().checked_add(head).ok_or(Unreadable(PhysAddr::ZERO))?;
+        let (mut pages, mut target) = (Vec::new(), None);
+        for _ in 0..ENTRIES_MAX {
+            let entry = self.memory.read_u64(at)?;
+            let page =
+                PhysAddr::new(entry & !0xfff).ok_or(KernelError::Implausible("entry", entry))?;
+            at = at.checked_add(8).ok_or(Unreadable(at))?;
+            // include/linux/kexec.h: IND_DESTINATION, IND_INDIRECTION, IND_DONE, IND_SOURCE
+            match entry & 0xf {
+                1 => target = Some(page),
+                2 => at = page,
+                4 => return Ok(pages),
+                8 => {
+                    let to = target.ok_or(KernelError::Implausible("entry", entry))?;
+                    pages.push((to, page));
+                    target = to.checked_add(4096);
+                }
+                _ => return Err(KernelError::Implausible("entry", entry)),
+            }
+        }
+        Err(KernelError::Implausible("length of the list of pages", ENTRIES_MAX))
+    }
+
+    /// How many bytes of each segment were loaded; the rest of it is zeros. In the order of
+    /// [`LoadedImage::segments`].
+    ///
+    /// # Errors
+    /// As [`Kernel::loaded_image`].
+    pub fn loaded_bytes(
+        &self,
+        btf: &Btf<'_>,
+        image: &LoadedImage,
+    ) -> Result<Vec<u64>, KernelError> {
+        let start = image.structure.start();
+        let offset =
+            btf.offset_of("kimage", "nr_segments").ok_or(KernelError::Layout("nr_segments"))?;
+        let count = self.read_in(start, offset)?.min(SEGMENTS_MAX);
+        let list = btf.member("kimage", "segment").ok_or(KernelError::Layout("segment"))?;
+        let size =
+            btf.size_of("kexec_segment").ok_or(KernelError::Layout("struct kexec_segment"))?;
+        let member = |path: &'static str| {
+            btf.offset_of("kexec_segment", path).ok_or(KernelError::Layout(path))
+        };
+        let (bufsz, memsz) = (member("bufsz")?, member("memsz")?);
+        let mut sizes = Vec::new();
+        for index in 0..count {
+            let at = start.checked_add(index * size + list.offset).ok_or(Unreadable(start))?;
+            if self.read_in(at, memsz)? != 0 {
+                sizes.push(self.read_in(at, bufsz)?);
+            }
+        }
+        Ok(sizes)
     }
 
     /// What `page_address()` gives for a `struct page` in the vmemmap, as a physical address.

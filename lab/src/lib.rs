@@ -14,6 +14,7 @@ pub mod guest;
 pub mod guest_files;
 pub mod initramfs;
 pub mod kernel;
+pub mod kexec;
 pub mod option_rom;
 pub mod progress;
 pub mod qmp;

@@ -18,6 +18,7 @@ usage: identmap-lab list [--filter WORDS]
                         [--patience SECONDS] [--append WORDS] [--guest-bin FILE]
                         [--guest-run NAME=COMMAND]...
        identmap-lab ci [--jobs N] [--guest-bin FILE]
+       identmap-lab kexec …       booting with a map of our own: `identmap-lab kexec --help`
        identmap-lab compare [--filter WORDS] [--guest-bin FILE] [--markdown | --mutate NAME|all]
 
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
@@ -40,6 +41,9 @@ Exit status: 0 every cell as expected; 1 a cell failed or differs; 2 usage.
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next();
+    if command.as_deref() == Some("kexec") {
+        return kexec(arguments);
+    }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(error) => {
@@ -86,12 +90,9 @@ struct Options {
 
 impl Options {
     fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, String> {
-        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
-        let cache = std::env::var_os("IDENTMAP_CACHE").filter(|value| !value.is_empty());
-        let cache = cache.map_or_else(|| repository.join(".cache"), PathBuf::from);
         let mut options = Self {
             settings: Settings {
-                cache: std::path::absolute(&cache).map_err(|error| error.to_string())?,
+                cache: default_cache(),
                 guest_binary: None,
                 guest_commands: Vec::new(),
                 append: String::new(),
@@ -188,6 +189,30 @@ fn run_sample(cells: &[Cell], options: &Options) -> ExitCode {
             if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
     }
+}
+
+/// `identmap-lab kexec`
+fn kexec(arguments: impl Iterator<Item = String>) -> ExitCode {
+    match identmap_lab::kexec::command(arguments, default_cache()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(identmap_lab::kexec::CommandError::Usage(text)) => {
+            eprintln!("identmap-lab kexec: {text}\n{}", identmap_lab::kexec::USAGE);
+            ExitCode::from(2)
+        }
+        Err(identmap_lab::kexec::CommandError::Failed(error)) => {
+            eprintln!("identmap-lab kexec: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `IDENTMAP_CACHE`, or the repository's `.cache`.
+fn default_cache() -> PathBuf {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."));
+    let cache = std::env::var_os("IDENTMAP_CACHE").filter(|value| !value.is_empty());
+    let cache = cache.map_or_else(|| repository.join(".cache"), PathBuf::from);
+    std::path::absolute(&cache).unwrap_or(cache)
 }
 
 /// Compares the results that are there with the model.

@@ -71,7 +71,12 @@ fn answer(folder: &Folder, name: &str, image: &[u8], more: &[&str]) -> (i32, Val
     }
     assert!(errors.is_empty(), "{name}: {errors}");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let verdict = ["safe", "unsafe", "", "unknown"][status as usize];
+    let verdict = match status {
+        SAFE => "safe",
+        UNSAFE => "unsafe",
+        UNKNOWN => "unknown",
+        other => panic!("{name}: {other} {errors}"),
+    };
     assert_eq!(report["verdict"], verdict, "{name}");
     for run in report["runs"].as_array().unwrap() {
         assert!(!run["sentence"].as_str().unwrap().is_empty(), "{name}");
@@ -299,4 +304,23 @@ fn random_images() {
         let (status, _) = answer(&folder, "random", &image(&code), &[]);
         assert!(status == UNSAFE || status == UNKNOWN, "{round}: {status}");
     }
+}
+
+#[test]
+fn a_crash_kernel_lies_in_its_reservation_and_is_told_so() {
+    let folder = Folder::new("crash");
+    let machine = format!(
+        "{MACHINE}[    0.000000] crashkernel reserved: 0x0000000040000000 - 0x0000000050000000 (256 MB)\n"
+    );
+    std::fs::write(folder.0.join("machine.txt"), machine).unwrap();
+    // mov eax, [rsi+0x228]: the command line; cmp dword [rax], "elfc"; je +2; ud2
+    let told = [0x8b, 0x86, 0x28, 2, 0, 0, 0x81, 0x38, b'e', b'l', b'f', b'c', 0x74, 2, 0x0f, 0x0b];
+    let image = image(&[&told[..], &OWN_TABLES].concat());
+    let (status, report) = answer(&folder, "crash", &image, &["--panic"]);
+    assert_eq!(status, SAFE, "{report}");
+    let start = report["image"]["start"].as_str().unwrap().trim_start_matches("0x");
+    let start = u64::from_str_radix(start, 16).unwrap();
+    assert!((0x4000_0000..0x5000_0000).contains(&start), "{start:#x}");
+    // As an ordinary kernel it is told nothing of a core.
+    assert_eq!(answer(&folder, "ordinary", &image, &[]).0, UNSAFE);
 }

@@ -48,6 +48,8 @@ pub enum MapError {
     Plan(PlanError),
     /// Whether the running kernel uses 5 levels is not known, and the processor has them.
     Levels,
+    /// Other levels are asked for than the running kernel uses: `relocate_kernel` does not change them.
+    OtherLevels,
     /// An encrypted guest, and the place of the C-bit is not known.
     EncryptionBit,
     /// The tables cannot be written, which no input should bring about.
@@ -60,6 +62,9 @@ impl core::fmt::Display for MapError {
             MapError::Plan(error) => write!(f, "the map: {error}"),
             MapError::Levels => f.write_str(
                 "the processor has 5-level paging; whether the running kernel uses it is not known: say --levels",
+            ),
+            MapError::OtherLevels => f.write_str(
+                "--levels: the running kernel uses another number of levels, and the jump does not change it",
             ),
             MapError::EncryptionBit => f.write_str(
                 "an encrypted guest, whose C-bit is not known: its tables cannot be written",
@@ -91,7 +96,7 @@ impl MapBase {
     /// (CPUID `0x8000001F.EBX[5:0]`).
     ///
     /// # Errors
-    /// [`MapError::Levels`] and [`MapError::EncryptionBit`].
+    /// [`MapError::Levels`], [`MapError::OtherLevels`] and [`MapError::EncryptionBit`].
     pub fn new(
         machine: &Machine,
         kind: Kind,
@@ -171,6 +176,9 @@ impl MapBase {
 fn config(machine: &Machine, choice: &MapChoice, c_bit: Option<u8>) -> Result<Config, MapError> {
     let cpu = &machine.cpu;
     let levels = match (choice.levels, cpu.la57_active, cpu.la57) {
+        (Some(levels), Some(five), _) if (levels == Levels::Five) != five => {
+            return Err(MapError::OtherLevels);
+        }
         (Some(levels), _, _) => levels,
         (None, Some(true), _) => Levels::Five,
         (None, Some(false), _) | (None, None, Some(false)) => Levels::Four,

@@ -404,7 +404,8 @@ impl<'a> Guest<'a> {
     /// command where PCIDs are on (SDM vol. 2B, "MOV—Move to/from Control Registers").
     fn reserved_in_cr3(&self, regs: &Regs) -> bool {
         let paging = &self.scene.paging;
-        let address = (1 << paging.maxphyaddr.min(52)) - 1 | paging.encryption_mask;
+        let width = (1 << paging.maxphyaddr.min(52)) - 1;
+        let address = width | paging.encryption_mask;
         let command = if regs.cr4 & CR4_PCIDE != 0 { 1 << 63 } else { 0 };
         regs.cr3 & !address & !command != 0
     }

@@ -6,6 +6,7 @@ mod cpu;
 mod efi;
 mod engine;
 mod guest;
+mod hash;
 pub mod judge;
 mod known;
 mod memory;
@@ -19,21 +20,12 @@ mod wire;
 pub use child::{run_in_child, this_program, worker};
 pub use cpu::{CpuFact, CpuProfile, Vendor};
 pub use engine::{Engine, unicorn::Unicorn};
+pub use hash::hashed_here;
 pub use known::{known, with_facts};
 pub use outcome::{Access, Fault, ImagePlace, Outcome, PageFault, Report, Touch, Unknown};
 pub use scene::{CR0_KEXEC, CR0_WP, Content, Limits, Scene, SceneError};
 pub use segments::{Segments, StandingTables};
 pub use setup::{Loaded, Setup, SetupError};
-
-/// EFI's system table and configuration table as the machine's facts describe them, as far as they do. What
-/// had to be supposed is added to `assumptions`.
-#[must_use]
-pub fn firmware_tables(
-    machine: &identmap_machine::Machine,
-    assumptions: &mut Vec<String>,
-) -> Vec<Content> {
-    efi::contents(machine, &[], assumptions)
-}
 
 /// Runs a scene in this process, with Unicorn.
 ///

@@ -170,3 +170,57 @@ fn tables_that_stand_in_memory_are_used_as_they_are() {
     let outcome = go(&scene(&pages[..1]).unwrap()).outcome;
     assert!(matches!(outcome, Outcome::Unknown(Unknown::Table(_))), "{outcome:?}");
 }
+
+/// A purgatory as the two that exist, in little: hashing stands for a loop over its regions.
+mod hashing {
+    use super::*;
+    use identmap_preflight::hashed_here;
+
+    const REGIONS: usize = 0x800;
+    const DIGEST: usize = 0xa00;
+    /// SHA-256 of the empty string (FIPS 180-4).
+    const NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    /// Of 8191 bytes of zero and a one: `(head -c 8191 /dev/zero; printf '\001') | sha256sum`.
+    const HASH: &str = "5326010abca42836f85bf76795149d1615b9bb082b85930ed416741518f10fb4";
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..32).map(|i| u8::from_str_radix(&text[i * 2..i * 2 + 2], 16).unwrap()).collect()
+    }
+
+    fn scene(digest: &str, far: u64) -> Scene {
+        let mut payload = vec![0; 0x2000];
+        payload[0x1fff] = 1;
+        let mut purgatory = switching_purgatory();
+        purgatory.resize(0x1000, 0);
+        purgatory[REGIONS..REGIONS + 8].copy_from_slice(&far.to_le_bytes());
+        purgatory[REGIONS + 8..REGIONS + 16].copy_from_slice(&0x2000_u64.to_le_bytes());
+        purgatory[DIGEST..DIGEST + 32].copy_from_slice(&hex(digest));
+        let mut scene = super::scene(&purgatory, &[]);
+        scene.contents.push(content("payload", far, 0x2000, &payload, true));
+        scene
+    }
+
+    fn purgatory(scene: &Scene) -> &[u8] {
+        &scene.contents.iter().find(|content| content.name == "purgatory").unwrap().bytes
+    }
+
+    #[test]
+    fn a_hash_that_is_right_is_taken_out() {
+        let (after, sentence) = hashed_here(scene(HASH, 0x30_0000));
+        assert!(sentence.unwrap().contains("0x2000 bytes"));
+        assert_eq!(purgatory(&after)[DIGEST..DIGEST + 32], hex(NOTHING));
+        assert_eq!(
+            purgatory(&after)[REGIONS..REGIONS + 16],
+            [0, 0, 0x30, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        );
+    }
+
+    #[test]
+    fn one_that_is_not_or_could_not_be_computed_stays() {
+        // Wrong; of memory that the producer does not map.
+        for before in [scene(NOTHING, 0x30_0000), scene(HASH, 0x4000_0000)] {
+            let (after, sentence) = hashed_here(before.clone());
+            assert_eq!((after == before, sentence), (true, None));
+        }
+    }
+}

@@ -259,25 +259,6 @@ impl CheckReport {
     }
 }
 
-impl RunRow {
-    fn text(&self) -> String {
-        let end = match self.outcome {
-            "reached" => "reached its own page tables",
-            "fault" => "stopped by an exception",
-            "halted" => "halted",
-            _ => "cannot tell",
-        };
-        let mut names: Vec<&str> = self.touched.iter().map(|t| t.what.as_str()).collect();
-        names.dedup();
-        let touched = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
-        let text = format!(
-            "preflight {end} after {} instructions; outside its segments it touches: {touched} ({})",
-            self.instructions, self.producer
-        );
-        wrapped(&text, 0, "          ")
-    }
-}
-
 impl MachineRow {
     fn line(&self, style: Style) -> String {
         let machine = self;
@@ -299,6 +280,25 @@ impl MachineRow {
             sev,
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(" · ")
+    }
+}
+
+impl RunRow {
+    fn text(&self) -> String {
+        let end = match self.outcome {
+            "reached" => "reached its own page tables",
+            "fault" => "stopped by an exception",
+            "halted" => "halted",
+            _ => "cannot tell",
+        };
+        let mut names: Vec<&str> = self.touched.iter().map(|t| t.what.as_str()).collect();
+        names.dedup();
+        let touched = if names.is_empty() { "nothing".to_owned() } else { names.join(", ") };
+        let text = format!(
+            "preflight {end} after {} instructions; outside its segments it touches: {touched} ({})",
+            self.instructions, self.producer
+        );
+        wrapped(&text, 0, "          ")
     }
 }
 

@@ -381,3 +381,62 @@ impl Hole {
 fn self_below(levels: Levels) -> Level {
     levels.root().below().unwrap_or(Level::Pdpt)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::State;
+    use identmap::VirtAddr;
+    use identmap_preflight::{Access, Fault, PageFault, Unknown};
+
+    fn fault(rip: u64, cr2: u64, repeats: bool) -> Outcome {
+        let (rip, cr2) = (VirtAddr::new(rip), VirtAddr::new(cr2));
+        let (what, below, above) = (None, None, None);
+        let page_fault = PageFault { cr2, code: 0, access: Access::Read, what, below, above };
+        let page_fault = Some(page_fault);
+        Outcome::Fault(Box::new(Fault {
+            vector: 14,
+            rip,
+            at: None,
+            page_fault,
+            handler: None,
+            own_idt: false,
+            repeats,
+        }))
+    }
+
+    #[test]
+    fn every_pair_of_ends_but_the_same_differs() {
+        let state = |halted| State { rip: 0x20_0123, cr2: 0x9_d000, cr3: 0, halted };
+        let seen = [
+            Seen::Up("6.1".to_owned()),
+            Seen::Reset(state(false)),
+            Seen::Hang(state(false)),
+            Seen::Hang(state(true)),
+        ];
+        let rip = VirtAddr::new(0x20_0123);
+        let outcomes = [
+            Outcome::Reached { cr3: 0 },
+            fault(0x20_0123, 0x9_d000, false),
+            fault(0x20_0123, 0x9_d000, true),
+            Outcome::Halted { rip, at: None },
+        ];
+        for (i, seen) in seen.iter().enumerate() {
+            for (k, outcome) in outcomes.iter().enumerate() {
+                assert_eq!(difference(seen, outcome).is_none(), i == k, "{seen:?} {outcome:?}");
+            }
+            let unknown = Outcome::Unknown(Unknown::Time { rip: None });
+            assert!(difference(seen, &unknown).is_some());
+        }
+    }
+
+    #[test]
+    fn a_fault_elsewhere_or_of_another_address_differs() {
+        let reset = Seen::Reset(State { rip: 0x20_0123, cr2: 0x9_d000, cr3: 0, halted: false });
+        assert!(difference(&reset, &fault(0x20_0124, 0x9_d000, false)).is_some());
+        assert!(difference(&reset, &fault(0x20_0123, 0x9_d001, false)).is_some());
+        // In the last steps before the consumer, RIP is not the consumer's.
+        let before = State { rip: LAST_STEPS + 0x56, cr2: 0, cr3: 0, halted: false };
+        assert!(difference(&Seen::Reset(before), &fault(0x20_0123, 0x20_0123, false)).is_none());
+    }
+}

@@ -92,10 +92,6 @@ pub(crate) struct LoadMap {
     #[arg(long, default_value = "ram", value_parser = ["none", "ram", "any"])]
     pub(crate) slack: String,
 
-    /// Map this range too, as if the machine had described it (repeatable)
-    #[arg(long, value_name = "RANGE", value_parser = range)]
-    pub(crate) map: Vec<PhysRange>,
-
     /// Never map a byte of this range, and put nothing into it (repeatable)
     #[arg(long, value_name = "RANGE", value_parser = range)]
     pub(crate) forbid: Vec<PhysRange>,
@@ -110,7 +106,8 @@ pub(crate) struct LoadMap {
 }
 
 impl LoadMap {
-    pub(crate) fn choice(&self) -> MapChoice {
+    /// With synthetic entries.
+    pub(crate) fn choice(&self, extra: &[PhysRange]) -> MapChoice {
         let policy = PolicyKind::ALL.into_iter().find(|kind| kind.name() == self.policy);
         MapChoice {
             policy: policy.unwrap_or(PolicyKind::Guarded),
@@ -119,7 +116,7 @@ impl LoadMap {
                 "any" => SlackKind::Any,
                 _ => SlackKind::Ram,
             },
-            extra: self.map.clone(),
+            extra: extra.to_vec(),
             forbid: self.forbid.clone(),
             levels: self
                 .levels

@@ -61,15 +61,15 @@ pub(crate) struct Preflight {
 #[derive(Args, Debug)]
 pub(crate) struct Core {
     /// The memory that the image is loaded in: an ELF core file of the machine
-    #[arg(long, value_name = "FILE", requires_all = ["loaded", "kallsyms", "btf"])]
-    pub(crate) core: Option<PathBuf>,
+    #[arg(long = "core", value_name = "FILE", requires_all = ["loaded", "kallsyms", "btf"])]
+    pub(crate) file: Option<PathBuf>,
 
     /// Its /proc/kallsyms
-    #[arg(long, value_name = "FILE", requires = "core")]
+    #[arg(long, value_name = "FILE", requires = "file")]
     pub(crate) kallsyms: Option<PathBuf>,
 
     /// Its /sys/kernel/btf/vmlinux
-    #[arg(long, value_name = "FILE", requires = "core")]
+    #[arg(long, value_name = "FILE", requires = "file")]
     pub(crate) btf: Option<PathBuf>,
 }
 

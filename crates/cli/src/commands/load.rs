@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             told.findings = findings.iter().map(FindingRow::new).collect();
             told.describe(&image);
             let rules = Verdict::of(&findings);
-            let (verdict, by) = load_preflight::run(&machine, &image, rules)?;
+            let (verdict, by) = load_preflight::run(&machine, kind, &image, rules, live)?;
             told.judged_by = by;
             (verdict, Some(image))
         }
@@ -186,7 +186,7 @@ fn image(
         Some((handover, map)) => (Some(handover), map),
         None => (None, Vec::new()),
     };
-    let choice = args.map.choice();
+    let choice = args.map.choice(&args.facts.map);
     // `orig_video_isVGA` of screen_info is VIDEO_TYPE_VGAC (1) in text mode (include/uapi/linux/screen_info.h).
     let vga = here.boot_params.as_deref().and_then(|bytes| bytes.get(0x0f)) == Some(&1);
     let job = Job {

@@ -5,7 +5,9 @@ use identmap_linux::vmcore::Core;
 use identmap_linux::{Kind, Standing};
 use identmap_machine::live::Content as Bytes;
 use identmap_machine::{Layout, Machine};
-use identmap_preflight::{Content, CpuProfile, Limits, Segments, StandingTables, with_facts};
+use identmap_preflight::{
+    Content, CpuProfile, Limits, Segments, StandingTables, hashed_here, with_facts,
+};
 
 use super::preflight::{PreflightReport, Run, emulate};
 use crate::args::{Core as CoreFiles, Preflight};
@@ -23,7 +25,7 @@ pub(super) fn report(
     let kind = args.kind();
     let wishes = Wishes { content: true, maxphyaddr: machine.cpu.maxphyaddr, ..Wishes::default() };
     let read = match &args.core {
-        CoreFiles { core: Some(_), .. } => of_core(&args.core, kind, &wishes)?,
+        CoreFiles { file: Some(_), .. } => of_core(&args.core, kind, &wishes)?,
         _ => loaded::read(kind, &wishes),
     };
     let found = read.map_err(|lost| Failure(lost.join("; ")))?;
@@ -34,7 +36,7 @@ pub(super) fn report(
     let Some(Loaded { image, tables, standing: Some(standing), .. }) = found else {
         return Err(Failure(format!("no {what} is loaded")));
     };
-    let (known, assumptions) = with_facts(machine, known);
+    let (known, mut assumptions) = with_facts(machine, known);
     let contents = named(&standing, image.start.get());
     let bytes = contents.iter().map(|content| content.range.len()).sum();
     let segments = Segments {
@@ -54,7 +56,8 @@ pub(super) fn report(
         pages: &standing.tables,
         stack: standing.stack,
     });
-    let scene = scene.map_err(Failure::new)?;
+    let (scene, hashed) = hashed_here(scene.map_err(Failure::new)?);
+    assumptions.extend(hashed);
     let report = emulate(&scene).map_err(Failure::new)?;
     let kernel = contents.iter().find(|content| content.name == "kernel");
     let entered = contents.iter().find(|content| content.range.contains(image.start));
@@ -68,7 +71,7 @@ fn of_core(
     kind: Kind,
     wishes: &Wishes,
 ) -> Result<Result<Option<Loaded>, Vec<String>>, Failure> {
-    let (Some(core), Some(kallsyms), Some(btf)) = (&files.core, &files.kallsyms, &files.btf) else {
+    let (Some(core), Some(kallsyms), Some(btf)) = (&files.file, &files.kallsyms, &files.btf) else {
         return Err(Failure::new("--core needs --kallsyms and --btf of the same kernel"));
     };
     let take = |path: &std::path::Path| match live::content_up_to(path, loaded::MAX_FILE) {

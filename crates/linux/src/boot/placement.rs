@@ -157,7 +157,7 @@ impl Room {
     /// Takes whole pages for `bytes` bytes from `at` on.
     ///
     /// # Errors
-    /// [`PlacementError`] if they are not all free.
+    /// [`PlacementError`] if they are not all free, or `at` is not on a page.
     pub fn take_at(
         &mut self,
         what: &'static str,
@@ -165,6 +165,9 @@ impl Room {
         bytes: u64,
     ) -> Result<PhysRange, PlacementError> {
         let none = PlacementError { what, bytes };
+        if !at.is_multiple_of(4096) {
+            return Err(none);
+        }
         let range = PhysRange::from_len(at, pages(bytes)).map_err(|_| none)?;
         if !self.free.iter().any(|free| free.covers(range)) {
             return Err(none);
