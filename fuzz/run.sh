@@ -52,6 +52,7 @@ seed() {
 			"/sys/firmware/memmap":{"files":{"0":{"start":"0x0","end":"0xfff","type":{"unreadable":"no"}},"1":{"start":"0x1000"}}},"/sys/class/dmi/id":{"files":{"sys_vendor":"a"}},"/sys/firmware/sgi_uv":null}}
 		END
 		;;
+	dumps) cp -n ../testdata/dumps/*.txt "corpus/$1/" ;;
 	# Zero, and the hand-made one is taken unchanged.
 	btf | core_file) printf '\000' >"corpus/$1/whole" ;;
 	kallsyms) printf 'ffffffff82000010 D phys_base\nffffffff82000018 B kexec_image\nffffffffc0000000 b pfn_mapped\t[m]\n0000000000000000 b vmemmap_base\n' >"corpus/$1/some" ;;

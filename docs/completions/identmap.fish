@@ -39,7 +39,14 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compa
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -221,6 +228,73 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l saw -d 'What was seen' -r -f -a "firmware-reset\t'The firmware\'s screen: the machine reset'
+hang\t'Nothing more, and no answer, neither on the network nor to keys'
+dark-but-pings\t'A dark or frozen screen, but the machine answers on the network'
+old-kernel\t'The kernel that was left, or the boot loader\'s default, is running'
+corruption\t'The new kernel runs, but memory is damaged: initramfs, ACPI, TPM log, random crashes'
+panic\t'The new kernel said something before it died'
+no-dump\t'A crash, and no dump (supposes --panic)'"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s p -l panic -d 'It was the crash kernel (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l machine -d 'The machine it happened on: live, FILE (a bundle or a boot log), or sample:NAME' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s p -l panic -d 'It happened on the way to the crash kernel (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l format -d 'What to print: a summary, a line of JSON for each machine, or what monitors and test tools read' -r -f -a "text\t'A summary by hardware, firmware and cause'
+json\t'A line of JSON for each machine'
+prometheus\t'Metrics for Prometheus\' textfile collector'
+junit\t'`JUnit`\'s XML'
+tap\t'The Test Anything Protocol'"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s o -l output -d 'Write to FILE, which is replaced in one step when all of it is written' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l producer -d 'The kernel they kexec from, as uname -r prints it, instead of the one they run' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l consumer -d 'The kernel they kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
+warning\t''
+info\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l depth -d 'How deep to look into directories' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l jobs -d 'How many machines to judge at once [default: one for each processor]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s p -l panic -d 'Judge the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
 always\t''
@@ -231,6 +305,71 @@ complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json 
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l forbid -d 'Never map a byte of this range, and put nothing into it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l levels -d 'Paging levels [default: what the running kernel uses]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine has]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l serial -d 'Where a failed verification is told: an I/O port, or none [default: by the command line\'s console=]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l source -d 'Plan for this machine instead: FILE, -, or sample:NAME; implies --dry-run' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l reuse-cmdline -d 'Take the running kernel\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s p -l panic -d 'Load it as the crash kernel, which starts when the running one panics'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s s -l kexec-file-syscall -d 'Use `kexec_file_load`: the kernel verifies signatures, and the map is its own'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s c -l kexec-syscall -d 'Use `kexec_load`: the map is ours'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s a -l kexec-syscall-auto -d 'Use what the running kernel allows, ours first [default]'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l no-verify -d 'Do not verify the segments before the jump'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s n -l dry-run -d 'Print every segment and the map, and load nothing'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s f -l force -d 'Load what the check calls unsafe'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l now -d 'Jump at once: nothing is stopped, synced or unmounted'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s p -l panic -d 'The crash kernel'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -278,14 +417,21 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables capture ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "status" -d 'Say what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

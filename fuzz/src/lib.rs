@@ -11,6 +11,8 @@ pub mod bytes;
 pub mod core_file;
 #[path = "../checks/decode.rs"]
 pub mod decode;
+#[path = "../checks/dumps.rs"]
+pub mod dumps;
 #[path = "../checks/entries.rs"]
 pub mod entries;
 #[path = "../checks/kernel.rs"]

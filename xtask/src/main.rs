@@ -4,6 +4,7 @@
 mod asm;
 mod bench;
 mod ci;
+mod fleet;
 mod stages;
 mod static_build;
 mod tools;
@@ -28,6 +29,8 @@ enum Command {
     Bench(bench::Options),
     /// Check that the loop that writes leaves is made of vector stores
     Asm,
+    /// Write inputs for `identmap fleet`, made of the real maps
+    FleetInputs(fleet::Options),
     /// Build the command as one static file, without debug symbols, and look at its size
     Static {
         /// With the emulator
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Ci(options) => ci::run(&options),
         Command::Bench(options) => bench::bench(&options),
         Command::Asm => asm::check(),
+        Command::FleetInputs(options) => fleet::write(&options),
         Command::Static { preflight } => static_build::build(preflight),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),

@@ -85,7 +85,7 @@ pub(crate) const STAGES: &[Stage] = &[
 fn setup() -> Result<(), String> {
     // (program, package): the oracle compiles ident_map.c and unpacks kernel sources; the emulator of
     // crates/preflight is built by cmake.
-    const NEEDED: [(&str, &str); 7] = [
+    const NEEDED: [(&str, &str); 8] = [
         ("gcc", "gcc"),
         ("xz", "xz-utils"),
         ("tar", "tar"),
@@ -93,6 +93,8 @@ fn setup() -> Result<(), String> {
         ("dpkg-deb", "dpkg"),
         ("cmake", "cmake"),
         ("make", "make"),
+        // A test of packaging/ has it look at the scripts where it is there.
+        ("shellcheck", "shellcheck"),
     ];
     let mut missing: Vec<&str> = NEEDED
         .into_iter()

@@ -8,6 +8,7 @@ use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
 use crate::findings;
+use crate::kdump;
 use crate::scene::{exposures, fate_in};
 use crate::{
     Confidence, Coverage, Fate, Finding, MapInput, PolicyKind, Scene, Seen, Severity, SlackKind,
@@ -128,7 +129,6 @@ pub fn check(question: &Question<'_>) -> Audit {
     if question.seen.is_none() {
         found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
     }
-    found.extend(findings::of_reservation(machine, question.kind));
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);
@@ -171,11 +171,12 @@ pub fn check(question: &Question<'_>) -> Audit {
             ),
         );
     }
+    if question.kind == Kind::Kdump {
+        let tables = scenes.iter().map(|scene| scene.coverage.tables.bytes());
+        found.extend(kdump::of_machine(machine, layout.as_ref(), tables));
+    }
     found.dedup();
-    found.sort_by(|a, b| {
-        let rank = |f: &Finding| (f.verdict(), f.severity, f.confidence);
-        rank(b).cmp(&rank(a)).then(a.range.cmp(&b.range))
-    });
+    sort(&mut found);
     let policies = policy_rows(&stage, question, gbpages.candidates().contains(&true));
     Audit {
         verdict: Verdict::of(&found),
@@ -187,6 +188,23 @@ pub fn check(question: &Question<'_>) -> Audit {
         tables,
         policies,
     }
+}
+
+impl Audit {
+    /// Takes up what was found elsewhere; the verdict follows.
+    pub fn add(&mut self, findings: Vec<Finding>) {
+        self.findings.extend(findings);
+        sort(&mut self.findings);
+        self.verdict = Verdict::of(&self.findings);
+    }
+}
+
+/// Worst first, then by place.
+fn sort(findings: &mut [Finding]) {
+    findings.sort_by(|a, b| {
+        let rank = |f: &Finding| (f.verdict(), f.severity, f.confidence);
+        rank(b).cmp(&rank(a)).then(a.range.cmp(&b.range))
+    });
 }
 
 /// The modelled scenes with the image's own tables in place of plans. Producers that would have made

@@ -2,7 +2,7 @@
 
 use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
-use identmap_linux::{Condition, Consumer, Kind, Need, PolicyKind, Producer, traps};
+use identmap_linux::{Condition, Consumer, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
     Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
 };
@@ -130,20 +130,6 @@ pub(crate) fn of_level_change(
                 )
                 .link(traps::LEVEL_CHANGE_SOURCE);
         found.push(finding);
-    }
-    found
-}
-
-/// Whether there is room to load to.
-pub(crate) fn of_reservation(machine: &Machine, kind: Kind) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if kind == Kind::Kdump && machine.crash_kernels.is_empty() {
-        let what = "no memory reserved for a crash kernel";
-        let why = "no reservation is known of this machine; kexec -p has nowhere to load to";
-        let remedy = "boot with crashkernel=SIZE, or give /proc/iomem read as root";
-        let finding =
-            Finding::new("no-crash-kernel", Severity::Error, Confidence::Unknown, what, why);
-        found.push(finding.remedy(remedy));
     }
     found
 }

@@ -7,11 +7,13 @@ mod diagnose;
 mod finding;
 mod findings;
 mod general;
+mod kdump;
 mod matrix;
 mod own;
 mod planned;
 mod scene;
 mod seen;
+mod triage;
 
 pub use by_rule::{ByRule, newly_reached};
 pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUsed, check, is_uv};
@@ -19,6 +21,7 @@ pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 pub use diagnose::{Diagnosis, Ended, Entry, MOST_ENTRIES, Oracle, Trial, diagnose};
 pub use finding::{Confidence, Finding, Severity, Verdict};
 pub use general::{General, Generalised, commit, general, generalise, releases_text, requested_by};
+pub use kdump::{Dumps, KdumpState, kdump_of_system};
 pub use matrix::{
     Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of, matrix_rows,
 };
@@ -26,3 +29,4 @@ pub use own::check_own;
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};
 pub use seen::{Seen, why_not_mapped};
+pub use triage::{Cause, Likelihood, Saw, Way, triage, ways};

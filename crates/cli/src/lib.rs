@@ -7,10 +7,13 @@ mod commands;
 mod disk;
 mod firmware;
 mod image;
+mod inputs;
+mod kdump;
 mod live;
 mod loaded;
 mod loading;
 mod output;
+mod parallel;
 mod picture;
 mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
@@ -42,6 +45,9 @@ pub fn run() -> ExitCode {
         Command::Diagnose(args) => commands::diagnose::run(args, &cli.output),
         Command::Capture(args) => commands::capture::run(args, &cli.output),
         Command::Diff(args) => commands::diff::run(args, &cli.output),
+        Command::Triage(args) => commands::triage::run(args, &cli.output),
+        Command::Decode(args) => commands::decode::run(args, &cli.output),
+        Command::Fleet(args) => commands::fleet::run(args, &cli.output),
         Command::Ranges(args) => commands::ranges::run(args, &cli.output),
         Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),

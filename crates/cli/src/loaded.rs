@@ -44,6 +44,10 @@ pub(crate) struct Loaded {
     pub(crate) tables: Tables,
     pub(crate) walk: Option<Walk>,
     /// Its content, if it was wished for.
+    #[cfg_attr(
+        not(feature = "preflight"),
+        expect(dead_code, reason = "only the emulator runs it")
+    )]
     pub(crate) standing: Option<Standing>,
 }
 

@@ -1,10 +1,10 @@
 //! What goes to standard output, and the exit status.
 
 use std::fmt;
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use identmap_report::{List, Style};
@@ -110,22 +110,55 @@ pub(crate) fn write_out(bytes: &[u8]) -> Result<(), Failure> {
 /// Writes a file beside and then moves it to its name, so that a failure leaves what was there before. What is
 /// there and is no regular file (`/dev/stdout`, a pipe) is written to, not replaced.
 pub(crate) fn write_file(file: &Path, bytes: &[u8], mode: u32) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure(format!("{}: {error}", file.display()));
-    if fs::metadata(file).is_ok_and(|there| !there.is_file()) {
-        return fs::write(file, bytes).map_err(failed);
+    let mut new = NewFile::create(file, mode)?;
+    new.write(bytes)?;
+    new.commit()
+}
+
+/// A file that is written beside its name and takes it when all is written, so that whoever opens the
+/// name finds the old content or the new one, whole. Dropped before that, it leaves the old.
+pub(crate) struct NewFile {
+    file: File,
+    name: PathBuf,
+    /// Where it is written until then; `None` if what has the name is written to itself.
+    beside: Option<PathBuf>,
+}
+
+impl NewFile {
+    pub(crate) fn create(name: &Path, mode: u32) -> Result<NewFile, Failure> {
+        let failed = |error: io::Error| Failure(format!("{}: {error}", name.display()));
+        if fs::metadata(name).is_ok_and(|there| !there.is_file()) {
+            let file = OpenOptions::new().write(true).open(name).map_err(failed)?;
+            return Ok(NewFile { file, name: name.to_owned(), beside: None });
+        }
+        let last = name
+            .file_name()
+            .ok_or_else(|| Failure(format!("{}: not a file name", name.display())))?;
+        let beside =
+            name.with_file_name(format!(".{}.{}", last.to_string_lossy(), std::process::id()));
+        let new = OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside);
+        Ok(NewFile { file: new.map_err(failed)?, name: name.to_owned(), beside: Some(beside) })
     }
-    let name =
-        file.file_name().ok_or_else(|| Failure(format!("{}: not a file name", file.display())))?;
-    let beside = file.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(&beside)
-        .and_then(|mut new| new.write_all(bytes).and_then(|()| new.sync_all()))
-        .and_then(|()| fs::rename(&beside, file));
-    written.map_err(|error| {
-        let _ = fs::remove_file(&beside);
-        failed(error)
-    })
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.file.write_all(bytes);
+        written.map_err(|error| Failure(format!("{}: {error}", self.name.display())))
+    }
+
+    /// Gives it its name.
+    pub(crate) fn commit(mut self) -> Result<(), Failure> {
+        let Some(beside) = &self.beside else { return Ok(()) };
+        let moved = self.file.sync_all().and_then(|()| fs::rename(beside, &self.name));
+        moved.map_err(|error| Failure(format!("{}: {error}", self.name.display())))?;
+        self.beside = None;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            let _ = fs::remove_file(beside);
+        }
+    }
 }

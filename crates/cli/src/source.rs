@@ -115,6 +115,15 @@ pub(crate) fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure>
     Ok(())
 }
 
+/// Whether the releases given can be read.
+///
+/// # Errors
+/// If one cannot.
+pub(crate) fn check_releases(facts: &Facts) -> Result<(), Failure> {
+    apply(&mut Machine::default(), facts)?;
+    consumer(facts).map(|_| ())
+}
+
 /// The kernel that is left, by the machine's own word.
 pub(crate) fn producer(machine: &Machine) -> Producer {
     // A release that cannot be read is not known; the machine's own text is not the user's fault.

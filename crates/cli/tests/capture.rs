@@ -61,6 +61,11 @@ fn json(args: &[&str]) -> (Option<i32>, Value) {
             *source = Value::Null;
         }
     }
+    // The state of the kdump service is the machine's alone: bundles of version 1 have no place for it.
+    if let Some(Value::Array(findings)) = value.get_mut("findings") {
+        findings
+            .retain(|finding| finding["id"] != "kdump-service" && finding["id"] != "kdump-test");
+    }
     (output.status.code(), value)
 }
 

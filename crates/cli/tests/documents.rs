@@ -10,5 +10,6 @@ fn documents_show_what_the_binary_prints() {
         .env("LC_ALL", "C.UTF-8")
         .register_bin("identmap", trycmd::cargo::cargo_bin!("identmap"))
         .case("README.md")
-        .case("docs/*.md");
+        .case("docs/*.md")
+        .case("crates/cli/tests/cmd/*.md");
 }

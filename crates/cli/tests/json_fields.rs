@@ -90,6 +90,43 @@ fn tables_fields_are_documented() {
 }
 
 #[test]
+fn fleet_fields_are_documented() {
+    // A line of JSON each: of one machine a line alone is the whole output.
+    let samples = SAMPLES.iter().map(|name| vec!["fleet".into(), format!("sample:{name}")]);
+    assert_fields_are_documented("fleet", samples.chain([words("fleet /nonexistent")]));
+}
+
+#[test]
+fn triage_fields_are_documented() {
+    let lines = SAMPLES.iter().flat_map(|name| {
+        ["firmware-reset", "no-dump"].map(|saw| words(&format!("triage sample:{name} --saw {saw}")))
+    });
+    assert_fields_are_documented("triage", lines);
+}
+
+#[test]
+fn decode_fields_are_documented() {
+    let dumps = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/dumps");
+    let odd = std::env::temp_dir().join(format!("identmap-odd-{}.txt", std::process::id()));
+    // A bit of the error code that means nothing; a fault in a segment that kexec -d shows.
+    std::fs::write(&odd, "Exc:000000000000000e\nErr:0000000000000f00\ncr2:0000000000100000\n")
+        .unwrap();
+    let machine = std::env::temp_dir().join(format!("identmap-odd-{}.log", std::process::id()));
+    let log = "BIOS-e820: [mem 0x0000000000000000-0x000000003fffffff] usable\nkexec_load: entry = 0x100 flags = 0x3e0000\n\
+               nr_segments = 1\nsegment[0].buf   = 0x1000\nsegment[0].bufsz = 0x1000\nsegment[0].mem   = 0x100000\n\
+               segment[0].memsz = 0x1000\n";
+    std::fs::write(&machine, log).unwrap();
+    let lines = [
+        format!("decode {dumps}/forms.txt --machine sample:laptop-2024"),
+        format!("decode {dumps}/kexec-debug-gap.txt --machine sample:laptop-2024"),
+        format!("decode {} --machine {}", odd.display(), machine.display()),
+    ];
+    assert_fields_are_documented("decode", lines.iter().map(|line| words(line)));
+    std::fs::remove_file(&odd).unwrap();
+    std::fs::remove_file(&machine).unwrap();
+}
+
+#[test]
 fn capture_fields_are_documented() {
     let live = identmap_machine::live::Inputs {
         iomem: Content::Unreadable("Permission denied".to_owned()),
@@ -156,7 +193,11 @@ fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
         Value::Object(members) => {
             for (name, member) in members {
                 let is_policy = path == "policies";
-                let name = if is_policy { "NAME" } else { name };
+                let name = match path {
+                    "policies" => "NAME",
+                    "findings" => "ID",
+                    _ => name,
+                };
                 let below =
                     if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
                 // A member that only groups others is listed where it may be missing as a whole.
@@ -179,8 +220,18 @@ fn collect(value: &Value, path: &str, into: &mut BTreeSet<String>) {
     }
 }
 
-const OPTIONAL_GROUPS: [&str; 6] =
-    ["leaf", "made_by", "nearest_below", "nearest_above", "image", "walk"];
+const OPTIONAL_GROUPS: [&str; 10] = [
+    "leaf",
+    "made_by",
+    "nearest_below",
+    "nearest_above",
+    "image",
+    "walk",
+    "dumps[].exception",
+    "dumps[].error",
+    "dumps[].addresses[].memory",
+    "dumps[].addresses[].segment",
+];
 
 /// The first column of the table in the command's section.
 fn documented(command: &str) -> BTreeSet<String> {

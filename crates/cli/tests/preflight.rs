@@ -126,11 +126,13 @@ fn a_sound_image_is_safe_and_a_hole_is_not() {
     assert_eq!(report["runs"][0]["fault"]["what"], "reserved");
 }
 
+/// What it is, where it stands in the header, the bytes, the exit status.
+type Field = (&'static str, usize, &'static [u8], i32);
+
 #[test]
 fn headers_that_make_no_sense_are_refused() {
     let folder = Folder::new("headers");
-    type Case = (&'static str, usize, &'static [u8], i32);
-    let cases: &[Case] = &[
+    let cases: &[Field] = &[
         ("no boot flag", 0x1fe, &[0, 0], REFUSED),
         ("no magic number", 0x202, b"ELF!", REFUSED),
         ("protocol 1", 0x206, &[0, 1], REFUSED),
@@ -183,12 +185,14 @@ fn headers_that_make_no_sense_are_refused() {
     );
 }
 
+/// What it does, its bytes, the exit statuses that are right.
+type Code = (&'static str, &'static [u8], &'static [i32]);
+
 #[test]
 fn code_that_means_harm() {
     let folder = Folder::new("harm");
-    type Case = (&'static str, &'static [u8], &'static [i32]);
     let either: &[i32] = &[UNSAFE, UNKNOWN];
-    let cases: &[Case] = &[
+    let cases: &[Code] = &[
         ("jmp .", &[0xeb, 0xfe], &[UNKNOWN]),
         // 1: inc dword [rip+1]; mov eax, imm; jmp 1b
         ("rewrites itself", &[0xff, 0x05, 1, 0, 0, 0, 0xb8, 0, 0, 0, 0, 0xeb, 0xf3], &[UNKNOWN]),

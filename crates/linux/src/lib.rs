@@ -14,6 +14,7 @@
 pub mod boot;
 pub mod btf;
 mod contents;
+pub mod crashkernel;
 pub mod firmware;
 pub mod history;
 pub mod kallsyms;

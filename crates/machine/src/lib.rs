@@ -5,6 +5,7 @@
 
 pub mod bundle;
 mod diff;
+pub mod dump;
 mod hazard;
 mod layout;
 mod lint;

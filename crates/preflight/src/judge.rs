@@ -260,7 +260,7 @@ impl Jump<'_> {
             "{access} at {} by {rip}, {after}, error code {:#x}; {}",
             page_fault.cr2,
             page_fault.code,
-            self.nearest(fault)
+            Self::nearest(fault)
         );
         if let Some(reason) = self.not_mapped(range) {
             let _ = write!(why, "\nnot mapped: {reason}");
@@ -286,7 +286,7 @@ impl Jump<'_> {
         (page, what)
     }
 
-    fn nearest(&self, fault: &Fault) -> String {
+    fn nearest(fault: &Fault) -> String {
         let page = fault.page_fault.as_ref();
         let sides = (page.and_then(|page| page.below), page.and_then(|page| page.above));
         match sides {
@@ -368,7 +368,7 @@ impl Jump<'_> {
         } else {
             reset.replace("a page fault", &format!("exception {}", fault.vector))
         };
-        let releases = self.producer.version().map(|version| version.releases());
+        let releases = self.producer.version().map(identmap_linux::KernelVersion::releases);
         let dump = releases.map(|releases| history::EXCEPTION_DUMP.over(releases));
         let dump = dump.map_or(vec![true, false], |known| known.candidates().to_vec());
         let since = history::EXCEPTION_DUMP.spans.first().map(|span| span.releases.from);

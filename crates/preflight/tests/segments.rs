@@ -133,7 +133,7 @@ fn tables_that_stand_in_memory_are_used_as_they_are() {
     let (machine, layout) = machine();
     let contents = image(&[]);
     // Entered at the kernel, under tables without the far one, in pages that do not follow another.
-    let standing = tables(0x60_0000, &[r(0, 0x8000_000)]);
+    let standing = tables(0x60_0000, &[r(0, 0x0800_0000)]);
     let pages: Vec<TablePage> = standing
         .iter()
         .enumerate()

@@ -5,9 +5,11 @@
 
 mod capture;
 mod check;
+mod decode;
 mod diagnose;
 mod diff;
 mod explain;
+pub mod fleet;
 mod hex;
 mod html;
 mod leaf_count;
@@ -19,10 +21,12 @@ mod ranges;
 mod svg;
 mod tables;
 mod text;
+mod triage;
 mod wrap;
 
 pub use capture::CaptureReport;
 pub use check::{CheckReport, RunRow, TouchedRow, producer_text};
+pub use decode::DecodeReport;
 pub use diagnose::{DiagnoseReport, Diagnosed, Missing, missing};
 pub use diff::DiffReport;
 pub use explain::ExplainReport;
@@ -35,3 +39,4 @@ pub use picture::{Glyphs, Picture, Width};
 pub use ranges::RangesReport;
 pub use tables::{TablesReport, TablesSource};
 pub use text::{Columns, Style, Tone, human_size};
+pub use triage::TriageReport;

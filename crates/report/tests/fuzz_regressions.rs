@@ -8,14 +8,40 @@ use std::path::Path;
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod verdict;
 
+#[path = "../../../fuzz/checks/dumps.rs"]
+#[allow(unreachable_pub, reason = "the fuzz crate exports it")]
+mod dumps;
+
 #[test]
 fn every_kept_input() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/regressions/verdict");
-    let Ok(files) = fs::read_dir(folder) else { return };
-    for file in files.map(|entry| entry.unwrap().path()) {
-        println!("{}", file.display());
-        verdict::check(&fs::read(file).unwrap());
+    for (target, check) in [("verdict", verdict::check as fn(&[u8])), ("dumps", dumps::check)] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/regressions");
+        let Ok(files) = fs::read_dir(folder.join(target)) else { continue };
+        for file in files.map(|entry| entry.unwrap().path()) {
+            println!("{}", file.display());
+            check(&fs::read(file).unwrap());
+        }
     }
+}
+
+/// Every dump kept, cut in many places, and damaged there.
+#[test]
+fn damaged_dumps() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata/dumps");
+    let mut seen = 0;
+    for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        let whole = fs::read(file).unwrap();
+        for at in (0..whole.len()).step_by(3) {
+            dumps::check(&whole[..at]);
+            let mut bytes = whole.clone();
+            for damage in [b'\n', b' ', 0xff] {
+                bytes[at] = damage;
+                dumps::check(&bytes);
+            }
+        }
+        seen += 1;
+    }
+    assert!(seen >= 2);
 }
 
 #[test]

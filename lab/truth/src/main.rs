@@ -153,7 +153,7 @@ fn print_report(options: &Options) -> Result<bool, Failure> {
         .iter()
         .filter_map(|scenario| kept.iter().find(|kept| kept.name == scenario.to_string()).cloned())
         .collect();
-    print!("{}", report::markdown(&rows, &kernels, options.seed)?);
+    print!("{}", report::markdown(&rows, &kernels, options.seed, scenarios.len())?);
     Ok(true)
 }
 

@@ -128,11 +128,16 @@ impl Kept {
     }
 }
 
-/// docs/preflight-truth.md.
+/// docs/preflight-truth.md, of so many scenarios that are listed.
 ///
 /// # Errors
 /// When QEMU's version cannot be had.
-pub fn markdown(rows: &[Kept], kernels: &[Kernel], seed: u64) -> Result<String, Failure> {
+pub fn markdown(
+    rows: &[Kept],
+    kernels: &[Kernel],
+    seed: u64,
+    listed: usize,
+) -> Result<String, Failure> {
     let mut text = include_str!("truth.md.in").to_owned();
     let of = |word: &str| rows.iter().filter(|row| row.cells[2].starts_with(word)).count();
     let good = rows.iter().filter(|row| row.passed).count();
@@ -141,6 +146,7 @@ pub fn markdown(rows: &[Kept], kernels: &[Kernel], seed: u64) -> Result<String, 
         ("DATE", rows.iter().map(|row| row.date.as_str()).max().unwrap_or_default().to_owned()),
         ("QEMU", version.lines().next().unwrap_or_default().to_owned()),
         ("COUNT", rows.len().to_string()),
+        ("LISTED", listed.to_string()),
         ("GOOD", good.to_string()),
         ("SEED", seed.to_string()),
         ("UP", of("comes up").to_string()),

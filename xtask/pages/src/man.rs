@@ -121,6 +121,9 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("unload") => "Nothing is loaded any more.",
         Some("status") => "What is loaded was told.",
         Some("check") => "Safe, or not so bad as --fail-on says.",
+        Some("fleet") => "All are safe, or not so bad as --fail-on says.",
+        Some("triage") => "Causes were listed, whatever they are.",
+        Some("decode") => "Dumps were explained.",
         _ => "Safe: no problem was found.",
     };
     let problem = match command {
@@ -129,15 +132,23 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
         Some(
-            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status",
+            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status"
+            | "triage" | "decode",
         ) => "",
         Some("diagnose") => {
             "Entries are missing, or what is missing must not be mapped, or no entry helps."
         }
+        Some("fleet") => "At least one is unsafe.",
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some("map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload") => "",
+        Some(
+            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
+            | "decode",
+        ) => "",
+        Some("fleet") => {
+            "None is unsafe, but of at least one it cannot be told, or it cannot be read."
+        }
         Some("load") => {
             "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
         }
@@ -151,6 +162,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
     let unusable = match command {
+        Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
+        Some("decode") => "Usage, input that cannot be read, or no register dump in it.",
         Some("load" | "exec" | "unload") => {
             "Usage, input that cannot be used, or the kernel refused: the message says why. What was loaded stays."
         }
@@ -202,6 +215,14 @@ const FILES: &[(&str, &str)] = &[
     ("/sys/class/dmi/id", "Which machine this is."),
     ("/sys/firmware/sgi_uv, /proc/sgi_uv", "Whether this is an HPE UV system."),
     ("/sys/kernel/kexec_loaded, /sys/kernel/kexec_crash_loaded", "Whether an image is loaded."),
+    (
+        "/etc/kdump.conf, /etc/default/kdump-tools, /etc/systemd/system, /var/crash",
+        "With check --panic: whether kdump is set up, and its last dump.",
+    ),
+    (
+        "/var/lib/identmap/kdump-tested",
+        "When somebody last saw kdump work: its time of change. Nothing but you creates it.",
+    ),
     ("/run/identmap", "Written by load: what is loaded, and what was about to be."),
 ];
 
@@ -238,6 +259,52 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "What if the running kernel had this page in its map too?",
             ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
+            (
+                "identmap check --panic",
+                "Would a crash be caught? The crash kernel's image, and kdump.",
+            ),
+        ],
+    ),
+    (
+        "fleet",
+        &[
+            ("identmap fleet /srv/bundles", "Every bundle and log below it, summed up."),
+            (
+                "identmap fleet --consumer 6.12.30 --json -o fleet.jsonl /srv/bundles",
+                "What the next kernel would meet on each, a line of JSON for each.",
+            ),
+            (
+                "identmap fleet live --format prometheus -o /var/lib/prometheus/node-exporter/identmap.prom",
+                "This machine, for Prometheus' textfile collector.",
+            ),
+            (
+                "identmap fleet --format junit -o fleet.xml /srv/bundles",
+                "For a test system. Those that cannot be told count as skipped.",
+            ),
+        ],
+    ),
+    (
+        "triage",
+        &[
+            (
+                "identmap triage bundle.json --saw firmware-reset",
+                "The machine reset; the bundle was taken before.",
+            ),
+            (
+                "identmap triage --saw dark-but-pings",
+                "On the machine itself, after it was brought back.",
+            ),
+            ("identmap triage --saw no-dump", "It crashed, and there is no dump."),
+        ],
+    ),
+    (
+        "decode",
+        &[
+            ("identmap decode console.log", "Every register dump in a console's log."),
+            (
+                "identmap decode console.log --machine bundle.json",
+                "The same, and what the addresses are on the machine it happened on.",
+            ),
         ],
     ),
     (
@@ -430,7 +497,8 @@ mod tests {
         let of_commands = EXAMPLES.iter().flat_map(|(_, list)| *list);
         for (line, _) in of_commands.chain(MAIN_EXAMPLES) {
             let start = line.find("identmap").expect("an example of identmap");
-            let words = line[start..].split_whitespace().take_while(|word| *word != "&&");
+            let words =
+                line[start..].split_whitespace().take_while(|word| !matches!(*word, "&&" | "|"));
             if let Err(error) = identmap_cli::command().try_get_matches_from(words) {
                 panic!("{line}: {error}");
             }

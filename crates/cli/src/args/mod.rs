@@ -1,8 +1,10 @@
 //! The command line.
 
 mod capture;
+mod decode;
 mod diagnose;
 mod facts;
+mod fleet;
 mod kernel;
 mod list;
 mod load;
@@ -13,6 +15,7 @@ mod preflight;
 mod ranges;
 mod report;
 mod tables;
+mod triage;
 mod values;
 
 use std::path::PathBuf;
@@ -21,8 +24,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use identmap::PhysAddr;
 
 pub(crate) use capture::Capture;
+pub(crate) use decode::Decode;
 pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
+pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
 pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
@@ -33,6 +38,7 @@ pub(crate) use preflight::{Core, Preflight};
 pub(crate) use ranges::Ranges;
 pub(crate) use report::Report;
 pub(crate) use tables::{Piece, Tables};
+pub(crate) use triage::Triage;
 use values::address;
 
 /// Will this machine survive kexec?
@@ -111,6 +117,12 @@ pub(crate) enum Command {
     /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
     /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
+    /// After a jump that went wrong: what it was likely to be, and how to see it the next time
+    Triage(Triage),
+    /// Explain register dumps: what kexec's debug handler, an oops or an early exception printed
+    Decode(Decode),
+    /// Judge thousands of machines in one run, and group what is found
+    Fleet(Fleet),
     /// Put what a machine tells into one small file, without what identifies it
     Capture(Capture),
     /// Load a kernel with page tables of our own

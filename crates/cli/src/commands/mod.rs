@@ -2,10 +2,13 @@
 
 pub(crate) mod capture;
 pub(crate) mod check;
+pub(crate) mod decode;
 pub(crate) mod diagnose;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod explain;
+pub(crate) mod fleet;
+mod judging;
 pub(crate) mod load;
 mod load_preflight;
 pub(crate) mod map;
@@ -19,4 +22,5 @@ pub(crate) mod ranges;
 pub(crate) mod report;
 pub(crate) mod status;
 pub(crate) mod tables;
+pub(crate) mod triage;
 pub(crate) mod unload;

@@ -1,0 +1,88 @@
+//! One machine's audit, as `check` and `fleet` both make it.
+
+use std::path::Path;
+
+use identmap_audit::{Audit, Question, Severity, Verdict, check, kdump_of_system};
+use identmap_linux::{Consumer, Kind, Producer};
+use identmap_machine::Machine;
+use identmap_machine::bundle::Bundle;
+
+use crate::args::{Facts, FailOn};
+use crate::image::{self, Image};
+use crate::kdump;
+use crate::output::{Failure, Status};
+use crate::source;
+
+/// A machine, the kernels on both sides of the jump, and what follows.
+pub(crate) struct Judged {
+    pub(crate) machine: Machine,
+    pub(crate) producer: Producer,
+    pub(crate) consumer: Consumer,
+    pub(crate) audit: Audit,
+}
+
+/// Reads a SOURCE and judges it.
+///
+/// # Errors
+/// If it cannot be read, or a fact cannot.
+pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, Failure> {
+    let (mut machine, bundle) = source::machine_and_bundle(source, facts)?;
+    let producer = source::producer(&machine);
+    let consumer = source::consumer(facts)?;
+    let image = of_image(source, facts, bundle.as_ref(), &mut machine, kind);
+    let tables = image::for_audit(&image);
+    let entries = &facts.map;
+    let question =
+        Question { machine: &machine, producer, consumer, kind, tables, entries, seen: None };
+    let mut audit = check(&question);
+    if source == "live" && kind == Kind::Kdump {
+        let release = question.machine.kernel.as_deref();
+        audit.add(kdump_of_system(&kdump::state(Path::new("/"), release)));
+    }
+    let Question { producer, consumer, .. } = question;
+    Ok(Judged { machine, producer, consumer, audit })
+}
+
+/// The exit status that a verdict and its findings make.
+pub(crate) fn status(audit: &Audit, fail_on: FailOn) -> Status {
+    let worst = match fail_on {
+        FailOn::Never => return Status::Safe,
+        FailOn::Error => None,
+        FailOn::Warning => Some(Severity::Warning),
+        FailOn::Info => Some(Severity::Info),
+    };
+    match audit.verdict {
+        Verdict::Unsafe => Status::Problem,
+        _ if worst.is_some_and(|level| audit.findings.iter().any(|f| f.severity >= level)) => {
+            Status::Problem
+        }
+        Verdict::Unknown => Status::Unknown,
+        Verdict::Safe => Status::Safe,
+    }
+}
+
+/// The image that is loaded, with its tables, or why they are not used. What the image tells of the
+/// machine is added.
+fn of_image(
+    source: &str,
+    supposed: &Facts,
+    bundle: Option<&Bundle>,
+    machine: &mut Machine,
+    kind: Kind,
+) -> Result<Image, String> {
+    if bundle.is_none() && source != "live" {
+        return Err("only a running kernel's image can be read".to_owned());
+    }
+    if supposed.producer.is_some() || supposed.nogbpages {
+        return Err("another producer is supposed".to_owned());
+    }
+    if !supposed.map.is_empty() {
+        return Err("another map is supposed".to_owned());
+    }
+    let image = match bundle {
+        Some(bundle) => image::bundled(&bundle.tables, kind),
+        None => image::live(machine, kind),
+    }?;
+    image.tell(machine);
+    Ok(image)
+}
