@@ -164,6 +164,22 @@ fn matrix(rows: &[Row]) -> String {
         }
         let _ = writeln!(text, " {} |", efi.join("; "));
     }
+    let more: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.tool == OURS)
+        .filter_map(|row| {
+            let stock = rows.iter().find(|stock| stock.tool == STOCK && stock.name == row.name)?;
+            let (ours, stock) = (cells::memory(&row.text)?, cells::memory(&stock.text)?);
+            Some(ours.cast_signed() - stock.cast_signed())
+        })
+        .collect();
+    if let (Some(least), Some(most)) = (more.iter().min(), more.iter().max()) {
+        let _ = writeln!(
+            text,
+            "\n`MemTotal` under ours less that under `kexec -c`, in {} cells: {least:+} to {most:+} KiB.",
+            more.len()
+        );
+    }
     let failed: Vec<&Row> = rows.iter().filter(|row| !row.passed).collect();
     if !failed.is_empty() {
         text += "\nWhat was not as it must be:\n\n";
