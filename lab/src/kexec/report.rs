@@ -98,7 +98,9 @@ const SECTIONS: &[Section] = &[
         part: corruption::PART,
         title: "A byte flips between load and jump",
         about: "One bit of one byte of a loaded segment, where the running kernel keeps it until the jump, is \
-                changed through QEMU's debugger port.",
+                changed through QEMU's debugger port. `segment`: 20 tries in turn in all segments but the purgatory, each of \
+                which has to be told on the serial port. `itself`: in the purgatory, whose damaged code may not get as \
+                far as telling, but must not boot.",
     },
     Section {
         part: cost::PART,
