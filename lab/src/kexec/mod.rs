@@ -417,7 +417,11 @@ pub fn command(
         return Ok(cells::ask(&lab, &line)?);
     }
     let mut all = Vec::new();
-    for (_, run) in parts {
+    for (part, run) in parts {
+        // What an older version saw under another name does not stay.
+        if lab.filter.is_none() && !lab.sample && lab.by.is_empty() {
+            let _ = fs::remove_file(lab.dir().join(format!("{part}.json")));
+        }
         all.extend(run(&lab));
     }
     if markdown {
