@@ -305,7 +305,7 @@ pub(crate) fn walk(walk: &identmap::Walk) -> abi::Walk {
             table: step.table.get(),
             entry: step.entry.bits(),
             level: u32::from(step.level.number()),
-            index: step.index as u32,
+            index: u32::try_from(step.index).unwrap_or(u32::MAX),
         };
         step_count += 1;
     }

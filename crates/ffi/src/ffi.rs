@@ -8,6 +8,7 @@
 //!   has, and memory lent for writing that overlaps other memory of the same call.
 //! - Results are written last, one whole struct at a time; `error` may be null.
 #![allow(unsafe_code, reason = "pointers of a C program")]
+#![allow(clippy::cast_ptr_alignment, reason = "every use is checked before")]
 
 use core::ffi::{CStr, c_char, c_void};
 use core::mem::MaybeUninit;
@@ -106,7 +107,7 @@ pub unsafe extern "C" fn identmap_plan(
         })
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// Plans, then builds in `tables`: `table_count` pages of 4096 bytes, the first of which is, or will
@@ -133,18 +134,14 @@ pub unsafe extern "C" fn identmap_build(
         let (config, parts) = unsafe { take(job, &[room, result]) }?;
         // SAFETY: aligned and not null unless empty (`Span::of`), apart from all else (`take`); any
         // bytes are a `Table`; the caller vouches for the length.
-        let tables: &mut [Table] = if table_count == 0 {
-            &mut []
-        } else {
-            unsafe { slice::from_raw_parts_mut(tables, table_count) }
-        };
+        let tables = unsafe { lent_mut(tables, table_count) };
         let refused = BuildError::Memory { table: PhysAddr::new(base).unwrap_or(PhysAddr::MAX) };
         let base = PhysAddr::new(base).ok_or(refused)?;
         let mut arena = Arena::new(tables, base).map_err(|_| refused)?;
         parts.plan(&config, |plan| build(plan, &mut arena, built))
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// Plans, then builds in tables that the caller gives out one by one.
@@ -176,7 +173,7 @@ pub unsafe extern "C" fn identmap_build_with(
         parts.plan(&config, |plan| build(plan, &mut memory, built))
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// Walks one virtual address from the table at `root` on, in tables that the caller reads.
@@ -203,7 +200,7 @@ pub unsafe extern "C" fn identmap_walk(
         Ok(())
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// The same in an image of physical memory: `bytes` bytes that begin at the physical address `base`.
@@ -229,8 +226,7 @@ pub unsafe extern "C" fn identmap_walk_image(
         let (config, root) = unsafe { paging(config, root) }?;
         let base = PhysAddr::new(base).ok_or(BuildError::Memory { table: PhysAddr::MAX })?;
         // SAFETY: not null unless empty; the caller vouches for the length.
-        let image: &[u8] =
-            if bytes == 0 { &[] } else { unsafe { slice::from_raw_parts(image.cast(), bytes) } };
+        let image = unsafe { lent::<u8>(image.cast(), bytes) };
         let reader = identmap::Image::new(image, base);
         let found = identmap::walk(&reader, root, &config.paging(), VirtAddr::new(virt));
         if !walk.is_null() {
@@ -240,7 +236,7 @@ pub unsafe extern "C" fn identmap_walk_image(
         Ok(())
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// Walks, and writes what was met as lines of text with a NUL at the end. 1024 bytes hold every walk.
@@ -265,11 +261,7 @@ pub unsafe extern "C" fn identmap_explain(
         let found = unsafe { walked(config, reader, root, virt) }?;
         // SAFETY: not null unless empty; the caller vouches for the length; any byte is a `c_char`,
         // and nothing else of the caller's is read or written while the slice lives.
-        let bytes: &mut [c_char] = if text_bytes == 0 {
-            &mut []
-        } else {
-            unsafe { slice::from_raw_parts_mut(text, text_bytes) }
-        };
+        let bytes = unsafe { lent_mut(text, text_bytes) };
         let mut text = Text::new(bytes);
         // Writing to a `Text` never fails.
         let _ = convert::write_walk(&mut text, &found);
@@ -277,7 +269,7 @@ pub unsafe extern "C" fn identmap_explain(
         if text.is_cut() { Err(Failure::Text { needed, given: text_bytes }) } else { Ok(()) }
     };
     // SAFETY: `error` is the caller's.
-    unsafe { finish(work(), error) }
+    unsafe { finish(&work(), error) }
 }
 
 /// Memory of the caller's, as numbers: not null unless empty, aligned, with an end that exists.
@@ -330,6 +322,27 @@ impl Span {
 
 fn check_one<T>(pointer: *const T, name: &'static str) -> Result<(), Failure> {
     Span::of(pointer, 1, name).map(|_| ())
+}
+
+/// # Safety
+/// `count` is 0, or [`Span::of`] found nothing wrong with the pointer, as many elements as that are
+/// there, and nobody writes to them while the slice lives.
+unsafe fn lent<'a, T>(pointer: *const T, count: usize) -> &'a [T] {
+    if count == 0 {
+        return &[];
+    }
+    // SAFETY: as the caller of this says.
+    unsafe { slice::from_raw_parts(pointer, count) }
+}
+
+/// # Safety
+/// As [`lent`], and nobody else reads them either.
+unsafe fn lent_mut<'a, T>(pointer: *mut T, count: usize) -> &'a mut [T] {
+    if count == 0 {
+        return &mut [];
+    }
+    // SAFETY: as the caller of this says.
+    unsafe { slice::from_raw_parts_mut(pointer, count) }
 }
 
 /// The job, in the core's types, in the work memory.
@@ -429,12 +442,12 @@ type Words<'w> = &'w mut [MaybeUninit<u64>];
 ///
 /// # Safety
 /// `from` points to `count` ranges that do not lie in `words`, or `count` is 0.
-unsafe fn ranges<'w>(
-    words: Words<'w>,
+unsafe fn ranges(
+    words: Words<'_>,
     from: *const Range,
     count: usize,
     list: List,
-) -> Result<(&'w [PhysRange], Words<'w>), Failure> {
+) -> Result<(&[PhysRange], Words<'_>), Failure> {
     // `take` has counted these words.
     let split = count.checked_mul(2).and_then(|at| words.split_at_mut_checked(at));
     let (front, rest) = split.ok_or(Failure::Work { needed: usize::MAX, given: 0 })?;
@@ -547,8 +560,8 @@ unsafe fn paging(
 ///
 /// # Safety
 /// `error` is null or points to memory for an [`Error`].
-unsafe fn finish(result: Result<(), Failure>, error: *mut Error) -> i32 {
-    let report = convert::report(&result);
+unsafe fn finish(result: &Result<(), Failure>, error: *mut Error) -> i32 {
+    let report = convert::report(result);
     if !error.is_null() {
         if !error.is_aligned() {
             return Status::Misaligned as i32;

@@ -164,7 +164,7 @@ int main(void)
 	EXPECT(IDENTMAP_E_NULL, identmap_plan(NULL, runs, COUNT(runs), &summary, &error));
 	EXPECT(IDENTMAP_E_NULL, identmap_plan(&good, NULL, 1, &summary, &error));
 	EXPECT(IDENTMAP_E_LENGTH, identmap_plan(&good, runs, SIZE_MAX, &summary, &error));
-	EXPECT(IDENTMAP_E_LENGTH, identmap_plan(&good, runs, SIZE_MAX / 64, &summary, &error));
+	EXPECT(IDENTMAP_E_LENGTH, identmap_plan(&good, runs, SIZE_MAX / 63, &summary, &error));
 	EXPECT(IDENTMAP_E_MISALIGNED,
 	       identmap_plan(&good, (struct identmap_run *)(void *)(pages + 1), 1, &summary, &error));
 	EXPECT(IDENTMAP_E_MISALIGNED,
@@ -195,7 +195,7 @@ int main(void)
 	WITH(IDENTMAP_E_NULL, requests, NULL);
 	WITH(IDENTMAP_E_MISALIGNED, requests, (const struct identmap_range *)(void *)(pages + 4));
 	WITH(IDENTMAP_E_LENGTH, request_count, SIZE_MAX);
-	WITH(IDENTMAP_E_LENGTH, request_count, SIZE_MAX / 32);
+	WITH(IDENTMAP_E_LENGTH, request_count, SIZE_MAX / 31);
 	WITH(IDENTMAP_E_NULL, work, NULL);
 	WITH(IDENTMAP_E_OVERLAP, work, (uint64_t *)(void *)(uintptr_t)requests);
 	WITH(IDENTMAP_E_WORK, work_words, 4);
