@@ -5,6 +5,7 @@ mod asm;
 mod bench;
 mod ci;
 mod fleet;
+mod package;
 mod stages;
 mod static_build;
 mod tools;
@@ -37,6 +38,8 @@ enum Command {
         #[arg(long)]
         preflight: bool,
     },
+    /// Build the Debian package
+    Deb,
     /// Write the manual pages to docs/man
     Man(Mode),
     /// Write the shell completions to docs/completions
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Asm => asm::check(),
         Command::FleetInputs(options) => fleet::write(&options),
         Command::Static { preflight } => static_build::build(preflight).map(drop),
+        Command::Deb => package::deb().map(|deb| println!("{}", deb.display())),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

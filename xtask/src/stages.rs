@@ -61,6 +61,12 @@ pub(crate) const STAGES: &[Stage] = &[
         quick: false,
         run: oracle,
     },
+    Stage {
+        name: "package",
+        about: "what is handed out: the C library, the .deb in a clean root, the crates, sizes",
+        quick: false,
+        run: crate::package::check,
+    },
     Stage { name: "lab", about: "real kernels booted in QEMU", quick: false, run: lab },
     Stage {
         name: "kexec",
@@ -85,7 +91,7 @@ pub(crate) const STAGES: &[Stage] = &[
 fn setup() -> Result<(), String> {
     // (program, package): the oracle compiles ident_map.c and unpacks kernel sources; the emulator of
     // crates/preflight is built by cmake.
-    const NEEDED: [(&str, &str); 8] = [
+    const NEEDED: [(&str, &str); 11] = [
         ("gcc", "gcc"),
         ("xz", "xz-utils"),
         ("tar", "tar"),
@@ -95,6 +101,10 @@ fn setup() -> Result<(), String> {
         ("make", "make"),
         // A test of packaging/ has it look at the scripts where it is there.
         ("shellcheck", "shellcheck"),
+        // The stage `package`.
+        ("g++", "g++"),
+        ("lintian", "lintian"),
+        ("mmdebstrap", "mmdebstrap"),
     ];
     let mut missing: Vec<&str> = NEEDED
         .into_iter()

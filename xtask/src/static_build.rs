@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use crate::tools::{cargo, run, target};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+pub(crate) const FLAGS: &str = "-C target-feature=+crt-static";
 
 /// Bytes that may not be exceeded: the command goes into rescue images and initrds.
 const MOST: u64 = 4 << 20;
@@ -20,7 +22,7 @@ pub(crate) fn build(preflight: bool) -> Result<PathBuf, String> {
         command.args(["--features", "preflight"]);
     }
     // glibc whole, in the file: `.cargo/config.toml` lets the emulator's build agree.
-    run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    run(command.env("RUSTFLAGS", FLAGS))?;
     let file = target().join(TARGET).join("dist/identmap");
     look(&file, if preflight { MOST_WITH_EMULATOR } else { MOST })?;
     Ok(file)

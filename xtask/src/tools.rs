@@ -51,7 +51,7 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<(), String> {
     if !has_program("apt-get") {
         return Err(format!("no apt-get here; {by_hand}"));
     }
-    let prefix: &[&str] = if output("id", &["-u"]).is_some_and(|id| id.trim() == "0") {
+    let prefix: &[&str] = if is_root() {
         &["env"]
     } else if output("sudo", &["-n", "true"]).is_some() {
         &["sudo", "-n", "env"]
@@ -70,19 +70,37 @@ pub(crate) fn apt_install(packages: &[&str]) -> Result<(), String> {
 /// The version that the rules in `deny.toml` were written for.
 const CARGO_DENY: &str = "0.20.2";
 
-/// cargo-deny, built once into the cache. A debug build: it takes a third of the time of a release
-/// build, and the check takes a second either way.
+/// cargo-deny, built once into the cache.
 pub(crate) fn cargo_deny() -> Result<PathBuf, String> {
-    let folder = cache().join(format!("cargo-tools/cargo-deny-{CARGO_DENY}"));
-    let program = folder.join("bin/cargo-deny");
+    cargo_tool("cargo-deny", CARGO_DENY)
+}
+
+/// The version that `crates/cli/Cargo.toml` was written for.
+const CARGO_DEB: &str = "3.8.0";
+
+/// cargo-deb, built once into the cache.
+pub(crate) fn cargo_deb() -> Result<PathBuf, String> {
+    cargo_tool("cargo-deb", CARGO_DEB)
+}
+
+/// A debug build: it takes a third of the time of a release build, and the tools take a second
+/// either way.
+fn cargo_tool(name: &str, version: &str) -> Result<PathBuf, String> {
+    let folder = cache().join(format!("cargo-tools/{name}-{version}"));
+    let program = folder.join("bin").join(name);
     if program.is_file() {
         return Ok(program);
     }
-    let mut install = cargo(["install", "cargo-deny", "--version", CARGO_DENY]);
+    let mut install = cargo(["install", name, "--version", version]);
     install.args(["--locked", "--debug", "--quiet", "--root"]).arg(&folder);
     // Its own temporary target folder, so that ours keeps only what is ours.
     run(install.env_remove("CARGO_TARGET_DIR"))?;
     Ok(program)
+}
+
+/// Whether we are root.
+pub(crate) fn is_root() -> bool {
+    output("id", &["-u"]).is_some_and(|id| id.trim() == "0")
 }
 
 fn output(program: &str, arguments: &[&str]) -> Option<String> {

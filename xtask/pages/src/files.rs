@@ -14,13 +14,12 @@ pub(crate) struct Mode {
     pub(crate) check: bool,
 }
 
-/// Makes `folder` (under the repository's root) hold exactly `files`, or says how it differs.
-pub(crate) fn settle(files: &Files, folder: &str, mode: Mode) -> Result<(), String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folder_path = root.join(folder);
-    let differences = differences(files, &folder_path)?;
+/// Makes `folder` hold exactly `files`, or says how it differs.
+pub(crate) fn settle(files: &Files, folder_path: &Path, mode: Mode) -> Result<(), String> {
+    let differences = differences(files, folder_path)?;
+    let folder = folder_path.file_name().unwrap_or_default().display();
     if !mode.check {
-        write(files, &folder_path, &differences)
+        write(files, folder_path, &differences)
             .map_err(|error| format!("{}: {error}", folder_path.display()))?;
         println!("{folder}: {} files, {} changed", files.len(), differences.len());
         return Ok(());

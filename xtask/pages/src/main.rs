@@ -4,8 +4,10 @@
 mod completions;
 mod files;
 mod format;
+mod json;
 mod man;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
@@ -16,6 +18,10 @@ struct Cli {
     /// What to write
     #[arg(required = true)]
     what: Vec<What>,
+
+    /// Write below this directory, to man and completions, instead of docs
+    #[arg(long, value_name = "DIR", conflicts_with = "check")]
+    into: Option<PathBuf>,
 
     #[command(flatten)]
     mode: files::Mode,
@@ -31,12 +37,14 @@ enum What {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+    let folder = cli.into.unwrap_or(docs);
     let mut status = ExitCode::SUCCESS;
     for what in cli.what {
         let result = match what {
-            What::Man => files::settle(&man::pages(), "docs/man", cli.mode),
+            What::Man => files::settle(&man::pages(), &folder.join("man"), cli.mode),
             What::Completions => {
-                files::settle(&completions::scripts(), "docs/completions", cli.mode)
+                files::settle(&completions::scripts(), &folder.join("completions"), cli.mode)
             }
         };
         if let Err(message) = result {

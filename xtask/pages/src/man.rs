@@ -8,6 +8,7 @@ use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
 use crate::files::Files;
 use crate::format;
+use crate::json;
 
 const SECTION: &str = "8";
 
@@ -30,6 +31,7 @@ pub(crate) fn pages() -> Files {
     let page = main_page(&command, &names, &version).expect("memory can be written");
     pages.insert(format!("identmap.{SECTION}"), page);
     pages.insert(format!("{}.{}", format::NAME, format::SECTION), format::page(&version));
+    pages.insert(format!("{}.{}", json::NAME, json::SECTION), json::page(&version));
     pages
 }
 
@@ -368,6 +370,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("identmap ranges dmesg.txt", "The memory that every verdict rests on."),
             ("identmap ranges -P -b", "This machine's, for a shell."),
+        ],
+    ),
+    #[cfg(feature = "preflight")]
+    (
+        "preflight",
+        &[
+            ("identmap preflight /boot/vmlinuz", "This machine, that kernel."),
+            ("identmap preflight /boot/vmlinuz bundle.json", "Another machine, from its bundle."),
         ],
     ),
     (
