@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 #[test]
 fn links_between_documents_lead_somewhere() {
@@ -100,6 +101,36 @@ fn the_librarys_page_shows_the_example_that_is_tested() {
     let page = fs::read_to_string(root().join("docs/library.md")).unwrap();
     let shown = page.split("```rust\n").nth(1).and_then(|rest| rest.split("```").next());
     assert_eq!(shown.expect("a block"), code.expect("its marks"));
+}
+
+#[test]
+fn every_wish_has_a_row_and_its_command_prints_the_line() {
+    let page = fs::read_to_string(root().join("docs/features.md")).unwrap();
+    let rows: Vec<Vec<&str>> = page
+        .lines()
+        .filter(|line| line.starts_with("| ") && line.as_bytes()[2].is_ascii_digit())
+        .map(|line| line.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect())
+        .collect();
+    let numbers: Vec<usize> = rows.iter().map(|row| row[0].parse().expect(row[0])).collect();
+    assert_eq!(numbers, (1..=25).collect::<Vec<_>>());
+    let mut run = 0;
+    for row in rows {
+        let [number, _, _, command, line] = row[..] else { panic!("{row:?}") };
+        let Some(line) = line.strip_prefix('`').and_then(|line| line.strip_suffix('`')) else {
+            continue;
+        };
+        let words = command.trim_matches('`').split_whitespace().skip(1);
+        let output = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(words)
+            .current_dir(root())
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains(line), "{number}: {command} does not print {line}:\n{text}");
+        run += 1;
+    }
+    assert!(run >= 15, "{run} commands");
 }
 
 /// Every document of the repository by its path.
