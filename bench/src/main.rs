@@ -25,18 +25,23 @@ sections (default: all)
   threads   building by several threads, in wall time
   plans     what plans cost, by memory and by number of ranges
   tables    tables used by each policy on every real map in testdata/machines
-  process   `identmap check sample:*` as whole processes
+  process   commands as whole processes, and the size of the command
 
   --oracle FILE    identmap-oracle: fill measures Linux's own code too
-  --identmap FILE  identmap: what process runs
+  --identmap NAME=FILE  the command, under a name: what process runs (repeatable)
+  --kernel FILE    a kernel for process: preflight (repeatable)
+  --fleet DIR      inputs for process: fleet
   --rounds N       medians of this many, 7 at least (default 9)
   --instructions   fill counts instructions too (with valgrind; takes minutes)
   --only MAP       fill: only maps with this in their name";
 
 /// What the command line says.
+#[derive(Default)]
 pub(crate) struct Options {
     pub(crate) oracle: Option<PathBuf>,
-    pub(crate) identmap: Option<PathBuf>,
+    pub(crate) binaries: Vec<(String, PathBuf)>,
+    pub(crate) kernels: Vec<PathBuf>,
+    pub(crate) fleet: Option<PathBuf>,
     pub(crate) rounds: usize,
     pub(crate) instructions: bool,
     pub(crate) only: Option<String>,
@@ -55,13 +60,18 @@ fn main() -> ExitCode {
 fn run() -> Result<(), String> {
     let mut args = std::env::args().skip(1);
     let mut sections = Vec::new();
-    let mut options =
-        Options { oracle: None, identmap: None, rounds: 9, instructions: false, only: None };
+    let mut options = Options { rounds: 9, ..Options::default() };
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value\n{USAGE}"));
         match arg.as_str() {
             "--oracle" => options.oracle = Some(value()?.into()),
-            "--identmap" => options.identmap = Some(value()?.into()),
+            "--identmap" => {
+                let (name, file) =
+                    value()?.split_once('=').map(|(n, f)| (n.into(), f.into())).ok_or(USAGE)?;
+                options.binaries.push((name, file));
+            }
+            "--kernel" => options.kernels.push(value()?.into()),
+            "--fleet" => options.fleet = Some(value()?.into()),
             "--rounds" => {
                 let number: usize = value()?.parse().map_err(|_| USAGE)?;
                 options.rounds = number.max(7);

@@ -21,6 +21,13 @@ pub(crate) struct Options {
     damage: usize,
 }
 
+impl Options {
+    /// Ten thousand, one in a thousand damaged.
+    pub(crate) fn of(directory: PathBuf) -> Options {
+        Options { directory, count: 10_000, damage: 1000 }
+    }
+}
+
 /// Writes them; the same ones each time.
 pub(crate) fn write(options: &Options) -> Result<(), String> {
     let machines = machines(&tools::root().join("testdata/machines"))?;

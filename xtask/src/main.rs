@@ -56,7 +56,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::bench(&options),
         Command::Asm => asm::check(),
         Command::FleetInputs(options) => fleet::write(&options),
-        Command::Static { preflight } => static_build::build(preflight),
+        Command::Static { preflight } => static_build::build(preflight).map(drop),
         Command::Man(mode) => stages::write_pages(&["man"], mode.check),
         Command::Completions(mode) => stages::write_pages(&["completions"], mode.check),
     };

@@ -1,7 +1,7 @@
 //! `cargo xtask static`: the command as one file that needs nothing of the machine it runs on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::tools::{cargo, run, target};
 
@@ -12,8 +12,8 @@ const MOST: u64 = 4 << 20;
 /// The same with the emulator.
 const MOST_WITH_EMULATOR: u64 = 20 << 20;
 
-/// Builds it; without the emulator unless asked for.
-pub(crate) fn build(preflight: bool) -> Result<(), String> {
+/// Builds it, and tells where; without the emulator unless asked for.
+pub(crate) fn build(preflight: bool) -> Result<PathBuf, String> {
     let mut command = cargo(["build", "--locked", "--profile", "dist", "--target", TARGET]);
     command.args(["--package", "identmap-cli"]);
     if preflight {
@@ -22,7 +22,8 @@ pub(crate) fn build(preflight: bool) -> Result<(), String> {
     // glibc whole, in the file: `.cargo/config.toml` lets the emulator's build agree.
     run(command.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let file = target().join(TARGET).join("dist/identmap");
-    look(&file, if preflight { MOST_WITH_EMULATOR } else { MOST })
+    look(&file, if preflight { MOST_WITH_EMULATOR } else { MOST })?;
+    Ok(file)
 }
 
 fn look(file: &Path, most: u64) -> Result<(), String> {

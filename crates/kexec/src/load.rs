@@ -346,7 +346,10 @@ impl Job<'_> {
         let built = purgatory.build().map_err(LoadError::Purgatory)?;
         let entry = PhysAddr::new(built.entry).ok_or(LoadError::NoMemory)?;
         let why = "verifies the rest and switches to the map";
-        segments.push(segment("purgatory", placed.purgatory, built.bytes, why));
+        // Its stack, at the end, is not loaded: nothing in it could be damaged.
+        let mut bytes = built.bytes;
+        bytes.truncate((built.stack.start().get() - placed.purgatory.start().get()) as usize);
+        segments.push(segment("purgatory", placed.purgatory, bytes, why));
         segments.sort_by_key(|segment| segment.range);
         Ok(Image {
             segments,

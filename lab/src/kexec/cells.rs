@@ -280,8 +280,8 @@ fn cell(
     Ok((text, memory))
 }
 
-/// The memory that a row's text tells.
-fn memory(text: &str) -> Option<u64> {
+/// The memory that a row's text tells, in KiB.
+pub(super) fn memory(text: &str) -> Option<u64> {
     text.split(", ").find_map(|part| part.split_once(" KiB")?.0.parse().ok())
 }
 

@@ -13,6 +13,8 @@ use crate::cells::Firmware;
 pub const PART: &str = "corruption";
 
 const TRIES: u64 = 20;
+/// In the purgatory: damaged code may not get as far as saying so, but it must not boot.
+const ITSELF: u64 = 10;
 /// Where the sequence of pseudo-random places starts.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -36,28 +38,44 @@ pub fn run(lab: &Lab) -> Vec<Row> {
         let mut guest = prepared.restore(&lab.log("corruption-untouched"))?;
         Ok(format!("{} up", jump(lab, &mut guest, exec_line(OURS))?))
     })];
-    let tries: Vec<u64> = (0..if lab.sample { 2 } else { TRIES }).collect();
-    rows.extend(lab.each(&tries, |index| {
-        let (segment, at) = place(&prepared.answer, *index);
-        let name = format!("{:02}-segment-{segment}", index + 1);
-        lab.row(PART, &name, OURS, || flip(lab, &prepared, &name, at))
+    let (others, itself) = if lab.sample { (2, 0) } else { (TRIES, ITSELF) };
+    let tries: Vec<(bool, u64)> = (0..others)
+        .map(|index| (false, index))
+        .chain((0..itself).map(|index| (true, index)))
+        .collect();
+    rows.extend(lab.each(&tries, |(itself, index)| {
+        let Some((segment, at)) = place(&prepared.answer, *itself, *index) else {
+            return lab.row(PART, "place", OURS, || Err("no segment to damage".into()));
+        };
+        let what = if *itself { "itself" } else { "segment" };
+        let name = format!("{:02}-{what}-{segment}", index + 1);
+        lab.row(PART, &name, OURS, || flip(lab, &prepared, &name, at, *itself))
     }));
     rows
 }
 
-/// The segments in turn; in each, any byte that was loaded.
-fn place(image: &Image, index: u64) -> (usize, u64) {
-    let segment = (index % image.segments.len() as u64) as usize;
+/// The segments in turn, or only the purgatory, where the jump goes first; in each, any byte that was loaded.
+fn place(image: &Image, itself: bool, index: u64) -> Option<(usize, u64)> {
+    let chosen: Vec<usize> = (0..image.segments.len())
+        .filter(|number| image.segments[*number].0.contains(image.start) == itself)
+        .collect();
+    let segment = *chosen.get((index % (chosen.len() as u64).max(1)) as usize)?;
     let (range, loaded) = image.segments[segment];
     // splitmix64
     let mut value = SEED.wrapping_mul(index + 1);
     value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     value ^= value >> 31;
-    (segment, range.start().get() + value % loaded.max(1))
+    Some((segment, range.start().get() + value % loaded.max(1)))
 }
 
-fn flip(lab: &Lab, prepared: &Prepared<Image>, name: &str, at: u64) -> Result<String, Trouble> {
+fn flip(
+    lab: &Lab,
+    prepared: &Prepared<Image>,
+    name: &str,
+    at: u64,
+    itself: bool,
+) -> Result<String, Trouble> {
     let source = prepared.answer.source(at).ok_or(format!("0x{at:x} is copied from nowhere"))?;
     let mut guest = prepared.restore(&lab.log(&format!("{PART}-{name}")))?;
     let mut gdb = Gdb::new(guest.debugger()?)?;
@@ -71,11 +89,12 @@ fn flip(lab: &Lab, prepared: &Prepared<Image>, name: &str, at: u64) -> Result<St
     guest.go_on()?;
     guest.tell(exec_line(OURS))?;
     let what = format!("0x{at:x} (from 0x{source:x}) 0x{before:02x} to 0x{:02x}", before ^ bit);
-    let deadline = Instant::now() + lab.patience;
+    let deadline = Instant::now() + if itself { LONG } else { lab.patience };
     loop {
         match guest.next(Duration::from_millis(200))? {
             Next::Silent => {}
             Next::Up(release) => return Err(format!("{what}: not noticed, {release} up").into()),
+            Next::Reset if itself => return Ok(format!("{what}: reset, not booted")),
             Next::Reset => return Err(format!("{what}: reset{}", guest.last_words()).into()),
             Next::Returned(ran) => return Err(format!("came back: {}", ran.text()).into()),
         }
@@ -87,11 +106,17 @@ fn flip(lab: &Lab, prepared: &Prepared<Image>, name: &str, at: u64) -> Result<St
                 other => Err(format!("{what}: {}, and then {other:?}", line.trim()).into()),
             };
         }
+        if Instant::now() > deadline && itself {
+            return Ok(format!("{what}: stands still, not booted"));
+        }
         if Instant::now() > deadline {
             return Err(Trouble::Late(format!("{what}{}", guest.last_words())));
         }
     }
 }
+
+/// For what stands still: a boot takes a fraction of it.
+const LONG: Duration = Duration::from_secs(40);
 
 /// What our purgatory says of a segment that is not as it was loaded.
 const MESSAGE: &str = "is damaged, not booting";

@@ -114,13 +114,14 @@ impl Lab {
         self.dir().join("logs").join(format!("{plain}.log"))
     }
 
-    /// The tools that are there.
+    /// The tools that are tried; of the sample, one of kexec-tools' two ways.
     #[must_use]
     pub fn tools(&self) -> Vec<&'static str> {
         let own = self.own.is_some();
         let mut tools = vec![STOCK, STOCK_FILE, OURS];
         tools.retain(|tool| self.by.is_empty() || self.by.iter().any(|asked| asked == tool));
         tools.retain(|tool| own || *tool != OURS);
+        tools.retain(|tool| !(self.sample && self.by.is_empty() && *tool == STOCK_FILE));
         tools
     }
 
@@ -416,7 +417,11 @@ pub fn command(
         return Ok(cells::ask(&lab, &line)?);
     }
     let mut all = Vec::new();
-    for (_, run) in parts {
+    for (part, run) in parts {
+        // What an older version saw under another name does not stay.
+        if lab.filter.is_none() && !lab.sample && lab.by.is_empty() {
+            let _ = fs::remove_file(lab.dir().join(format!("{part}.json")));
+        }
         all.extend(run(&lab));
     }
     if markdown {

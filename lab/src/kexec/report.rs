@@ -98,7 +98,9 @@ const SECTIONS: &[Section] = &[
         part: corruption::PART,
         title: "A byte flips between load and jump",
         about: "One bit of one byte of a loaded segment, where the running kernel keeps it until the jump, is \
-                changed through QEMU's debugger port.",
+                changed through QEMU's debugger port. `segment`: 20 tries in turn in all segments but the purgatory, each of \
+                which has to be told on the serial port. `itself`: in the purgatory, whose damaged code may not get as \
+                far as telling, but must not boot.",
     },
     Section {
         part: cost::PART,
@@ -163,6 +165,22 @@ fn matrix(rows: &[Row]) -> String {
             }
         }
         let _ = writeln!(text, " {} |", efi.join("; "));
+    }
+    let more: Vec<i64> = rows
+        .iter()
+        .filter(|row| row.tool == OURS)
+        .filter_map(|row| {
+            let stock = rows.iter().find(|stock| stock.tool == STOCK && stock.name == row.name)?;
+            let (ours, stock) = (cells::memory(&row.text)?, cells::memory(&stock.text)?);
+            Some(ours.cast_signed() - stock.cast_signed())
+        })
+        .collect();
+    if let (Some(least), Some(most)) = (more.iter().min(), more.iter().max()) {
+        let _ = writeln!(
+            text,
+            "\n`MemTotal` under ours less that under `kexec -c`, in {} cells: {least:+} to {most:+} KiB.",
+            more.len()
+        );
     }
     let failed: Vec<&Row> = rows.iter().filter(|row| !row.passed).collect();
     if !failed.is_empty() {
