@@ -25,7 +25,7 @@ fn entry_map() -> Result<(), Box<dyn std::error::Error>> {
     let plan = Plan::new(&config, &policy, &[kernel, boot_params, acpi], &mut slots)?;
 
     // Build in memory of ours, which the guest will see at 16 KiB.
-    let mut tables = [Table::EMPTY; 8];
+    let mut tables = vec![Table::EMPTY; usize::try_from(plan.tables().total())?];
     let mut arena = Arena::new(&mut tables, PhysAddr::new(0x4000).ok_or("past 2^52")?)?;
     let built = plan.build(&mut arena)?;
 
