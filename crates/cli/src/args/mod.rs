@@ -101,7 +101,7 @@ pub(crate) enum When {
 pub(crate) enum Command {
     /// Say whether the jump is safe: the go/no-go before kexec
     Check(Check),
-    /// Run a kernel's first instructions under the map it would be entered with
+    /// Run a kernel's first instructions under the map it would get
     #[cfg(feature = "preflight")]
     Preflight(Preflight),
     Diagnose(Diagnose),
@@ -277,6 +277,7 @@ pub fn command() -> clap::Command {
 fn help_template(command: &clap::Command) -> StyledStr {
     let styles = command.get_styles();
     let (heading, literal) = (styles.get_header(), styles.get_literal());
+    let width = command.get_subcommands().map(|sub| sub.get_name().len()).max().unwrap_or(0);
     let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
     for (title, names) in GROUPS {
         let _ = write!(text, "\n{heading}{title}:{heading:#}\n");
@@ -284,7 +285,7 @@ fn help_template(command: &clap::Command) -> StyledStr {
             // `preflight` is not in every build.
             let Some(sub) = command.find_subcommand(name) else { continue };
             let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
-            let _ = writeln!(text, "  {literal}{name:<8}{literal:#}  {about}");
+            let _ = writeln!(text, "  {literal}{name:<width$}{literal:#}  {about}");
         }
     }
     let _ = write!(text, "\n{heading}Options:{heading:#}\n{{options}}{{after-help}}");
