@@ -131,7 +131,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -521,7 +521,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help"
+            opts="check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -33,22 +33,22 @@ complete -c identmap -n "__fish_identmap_needs_command" -s b -l bytes -d 'Print 
 complete -c identmap -n "__fish_identmap_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_needs_command" -s V -l version -d 'Print version'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that helps'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -79,6 +79,130 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -s J -l json -d
 complete -c identmap -n "__fish_identmap_using_subcommand check" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand check" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s k -l kernel -d 'A column for this kernel, a bzImage, of which each cell is a run of its first instructions (repeatable; feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l request -d 'Map this range (repeatable, order kept)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l requests-file -d 'Read requests from FILE, one range a line, # comments (- for standard input)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l forbid -d 'Never reach a byte of this range (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l policy -d 'The rule that picks leaf sizes [default: the producer\'s, or exact]' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l levels -d 'Paging levels [default: what the machine uses, or 4]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine does, or on]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: the machine\'s, or 52]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output -d 'Write the report to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map, and put where they end into the time line (feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l full -d 'Leave nothing out: serial numbers and names too. Not for public places'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s p -l panic -d 'Report on the crash kernel\'s image (kexec -p) instead'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l request -d 'Map this range (repeatable, order kept)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l requests-file -d 'Read requests from FILE, one range a line, # comments (- for standard input)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l forbid -d 'Never reach a byte of this range (repeatable)' -r
@@ -120,90 +244,6 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -s J -l json -d '
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand map" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l request -d 'Map this range (repeatable, order kept)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l requests-file -d 'Read requests from FILE, one range a line, # comments (- for standard input)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l forbid -d 'Never reach a byte of this range (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l policy -d 'The rule that picks leaf sizes [default: the producer\'s, or exact]' -r -f -a "round-out\t''
-exact\t''
-exact-on-uv\t''
-guarded\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
-ram\t''
-any\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l levels -d 'Paging levels [default: what the machine uses, or 4]' -r -f -a "4\t''
-5\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine does, or on]' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l maxphyaddr -d 'Bits of a physical address (MAXPHYADDR) [default: the machine\'s, or 52]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand explain" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s k -l kernel -d 'A column for this kernel, a bzImage, of which each cell is a run of its first instructions (repeatable; feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s n -l noheadings -d 'Print the list alone, without the line of headings'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s r -l raw-output -d 'Print the list alone, one space between cells'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s P -l pairs -d 'Print the list alone, as NAME="value"'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand diff" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l piece -d 'A piece of memory whose first byte is at ADDR, as QEMU\'s pmemsave writes (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l kallsyms -d 'Read the image that is loaded in a core file: /proc/kallsyms of the kernel in it' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -l btf -d 'And its /sys/kernel/btf/vmlinux' -r -F
@@ -228,6 +268,78 @@ complete -c identmap -n "__fish_identmap_using_subcommand tables" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand tables" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
+exact\t''
+exact-on-uv\t''
+guarded\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
+ram\t''
+any\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l forbid -d 'Never map a byte of this range, and put nothing into it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l levels -d 'Paging levels [default: what the running kernel uses]' -r -f -a "4\t''
+5\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine has]' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l serial -d 'Where a failed verification is told: an I/O port, or none [default: by the command line\'s console=]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l source -d 'Plan for this machine instead: FILE, -, or sample:NAME; implies --dry-run' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l reuse-cmdline -d 'Take the running kernel\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s p -l panic -d 'Load it as the crash kernel, which starts when the running one panics'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s s -l kexec-file-syscall -d 'Use `kexec_file_load`: the kernel verifies signatures, and the map is its own'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s c -l kexec-syscall -d 'Use `kexec_load`: the map is ours'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s a -l kexec-syscall-auto -d 'Use what the running kernel allows, ours first [default]'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l no-verify -d 'Do not verify the segments before the jump'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s n -l dry-run -d 'Print every segment and the map, and load nothing'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s f -l force -d 'Load what the check calls unsafe'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand load" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -l now -d 'Jump at once: nothing is stopped, synced or unmounted'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand exec" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s p -l panic -d 'The crash kernel'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand unload" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l saw -d 'What was seen' -r -f -a "firmware-reset\t'The firmware\'s screen: the machine reset'
 hang\t'Nothing more, and no answer, neither on the network nor to keys'
 dark-but-pings\t'A dark or frozen screen, but the machine answers on the network'
@@ -272,6 +384,16 @@ complete -c identmap -n "__fish_identmap_using_subcommand decode" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -l full -d 'Leave nothing out: serial numbers and addresses too. Not for public places'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -l show -d 'Say what the bundle would hold and what would be left out, and write none'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l format -d 'What to print: a summary, a line of JSON for each machine, or what monitors and test tools read' -r -f -a "text\t'A summary by hardware, firmware and cause'
 json\t'A line of JSON for each machine'
 prometheus\t'Metrics for Prometheus\' textfile collector'
@@ -295,143 +417,21 @@ complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s J -l json -d
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -s o -l output -d 'Write the bundle to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -l full -d 'Leave nothing out: serial numbers and addresses too. Not for public places'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -l show -d 'Say what the bundle would hold and what would be left out, and write none'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand capture" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
-exact\t''
-exact-on-uv\t''
-guarded\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l slack -d 'How far guarded may reach beyond the requests' -r -f -a "none\t''
-ram\t''
-any\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l forbid -d 'Never map a byte of this range, and put nothing into it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l levels -d 'Paging levels [default: what the running kernel uses]' -r -f -a "4\t''
-5\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l gbpages -d 'Whether 1G leaves may be used [default: what the machine has]' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l serial -d 'Where a failed verification is told: an I/O port, or none [default: by the command line\'s console=]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l source -d 'Plan for this machine instead: FILE, -, or sample:NAME; implies --dry-run' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l reuse-cmdline -d 'Take the running kernel\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s p -l panic -d 'Load it as the crash kernel, which starts when the running one panics'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s s -l kexec-file-syscall -d 'Use `kexec_file_load`: the kernel verifies signatures, and the map is its own'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s c -l kexec-syscall -d 'Use `kexec_load`: the map is ours'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s a -l kexec-syscall-auto -d 'Use what the running kernel allows, ours first [default]'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l no-verify -d 'Do not verify the segments before the jump'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s n -l dry-run -d 'Print every segment and the map, and load nothing'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s f -l force -d 'Load what the check calls unsafe'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand load" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -l now -d 'Jump at once: nothing is stopped, synced or unmounted'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand exec" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s p -l panic -d 'The crash kernel'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand unload" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s n -l noheadings -d 'Print the list alone, without the line of headings'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s r -l raw-output -d 'Print the list alone, one space between cells'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s P -l pairs -d 'Print the list alone, as NAME="value"'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output -d 'Write the report to FILE (- for standard output) [default: standard output, unless it is a terminal]' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map, and put where they end into the time line (feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l cmdline -d 'The kernel\'s command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
-off\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
-always\t''
-never\t''"
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l full -d 'Leave nothing out: serial numbers and names too. Not for public places'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s p -l panic -d 'Report on the crash kernel\'s image (kexec -p) instead'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -d 'Print JSON'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
-complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that makes the jump safe'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "tables" -d 'Decode real page tables: of the loaded kexec image, of a core file, of raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "triage" -d 'After a jump that went wrong: what it was likely to be, and how to see it the next time'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "decode" -d 'Explain register dumps: what kexec\'s debug handler, an oops or an early exception printed'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "capture" -d 'Put what a machine tells into one small file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "load" -d 'Load a kernel with page tables of our own'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "exec" -d 'Jump into the kernel that is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "status" -d 'Say what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check map explain matrix diagnose diff tables triage decode fleet capture load exec unload status ranges report help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that helps'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "status" -d 'Say what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -1,6 +1,6 @@
 //! A planned map read as if its tables stood in memory, without building them.
 
-use identmap::{Entry, Level, PhysAddr, PhysRange, TableRead, Unreadable};
+use identmap::{Entry, Level, Paging, PhysAddr, PhysRange, TableRead, Unreadable};
 
 use crate::Coverage;
 
@@ -17,6 +17,14 @@ impl Planned<'_> {
     #[must_use]
     pub fn root(&self) -> PhysAddr {
         address(self.0.config.levels.root(), 0)
+    }
+
+    /// How to walk it: as the map's processor does, but for the width of addresses. Those of the
+    /// tables are made up and need all 52 bits; those of leaves were held against the
+    /// processor's width when the map was planned.
+    #[must_use]
+    pub fn paging(&self) -> Paging {
+        Paging { maxphyaddr: 52, ..self.0.config.paging() }
     }
 }
 
@@ -90,7 +98,8 @@ mod tests {
             for (levels, gbpages) in
                 [(Levels::Four, true), (Levels::Five, true), (Levels::Four, false)]
             {
-                let config = Config { offset, ..Config::kexec(levels, gbpages) };
+                // Fewer bits than a made-up table address has.
+                let config = Config { offset, maxphyaddr: 40, ..Config::kexec(levels, gbpages) };
                 let coverage = Coverage::plan(&MapInput {
                     config,
                     policy: PolicyKind::Exact,
@@ -114,7 +123,7 @@ mod tests {
                     {
                         let virt = VirtAddr::new(at.wrapping_add(offset));
                         let real = walk(&arena, built.root, &config.paging(), virt);
-                        let ours = walk(&planned, planned.root(), &config.paging(), virt);
+                        let ours = walk(&planned, planned.root(), &planned.paging(), virt);
                         assert_eq!(ours.end(), real.end(), "{at:#x} {levels:?} {offset:#x}");
                         assert_eq!(ours.steps().count(), real.steps().count());
                         compared += usize::from(matches!(real.end(), WalkEnd::Mapped { .. }));

@@ -22,7 +22,7 @@ mod source;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::FromArgMatches;
 
 pub use args::command;
 use args::{Cli, Command};
@@ -36,7 +36,7 @@ pub fn run() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|arg| arg == commands::preflight::WORKER) {
         return identmap_preflight::worker();
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
         Command::Check(args) => commands::check::run(args, &cli.output),
         Command::Map(args) => commands::map::run(args, &cli.output),

@@ -73,7 +73,7 @@ impl ExplainReport {
     ) -> ExplainReport {
         let planned = Planned(coverage);
         let virt: VirtAddr = coverage.config.virt(addr);
-        let walked = walk(&planned, planned.root(), &coverage.config.paging(), virt);
+        let walked = walk(&planned, planned.root(), &planned.paging(), virt);
         let steps = walked.steps().map(|step| StepRow {
             level: step.level.to_string(),
             index: step.index,

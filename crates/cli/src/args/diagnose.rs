@@ -5,7 +5,7 @@ use clap::Args;
 use super::facts::Facts;
 use super::kernel::Entry;
 
-/// Say which missing ranges are necessary: the least set that makes the jump safe
+/// Say which missing ranges are necessary: the least set that helps
 ///
 /// Starts from the map that the producer makes, adds the page of each thing that is missing as a
 /// synthetic entry, as if firmware had described it, until the jump ends well; then takes each entry

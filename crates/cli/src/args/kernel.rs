@@ -14,7 +14,13 @@ pub(crate) struct Entry {
     pub(crate) cpu: Option<String>,
 
     /// The kernel's command line
-    #[arg(long, value_name = "LINE", requires = "kernel", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        alias = "command-line",
+        value_name = "LINE",
+        requires = "kernel",
+        allow_hyphen_values = true
+    )]
     pub(crate) cmdline: Option<String>,
 
     /// Room to keep for an initrd, in bytes (K, M and G are understood)

@@ -26,7 +26,7 @@ pub(crate) struct Load {
     pub(crate) initrd: Vec<PathBuf>,
 
     /// Its command line
-    #[arg(long, value_name = "LINE", conflicts_with = "reuse_cmdline")]
+    #[arg(long, alias = "cmdline", value_name = "LINE", conflicts_with = "reuse_cmdline")]
     pub(crate) command_line: Option<String>,
 
     /// Words behind the command line

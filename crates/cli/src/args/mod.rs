@@ -18,8 +18,10 @@ mod tables;
 mod triage;
 mod values;
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use clap::builder::StyledStr;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use identmap::PhysAddr;
 
@@ -94,20 +96,26 @@ pub(crate) enum When {
     Never,
 }
 
+// In the order of GROUPS.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Command {
     /// Say whether the jump is safe: the go/no-go before kexec
     Check(Check),
-    /// Plan an identity map from ranges, or from a machine
-    Map(Map),
-    /// Say whether an address is mapped, level by level, and why
-    Explain(Explain),
+    /// Run a kernel's first instructions under the map it would get
+    #[cfg(feature = "preflight")]
+    Preflight(Preflight),
+    Diagnose(Diagnose),
     /// Compare policies, nogbpages and consumers: the small OK/FAIL table
     Matrix(Matrix),
-    Diagnose(Diagnose),
-    /// Say what differs between two machines, firmwares or boots
-    Diff(Diff),
-    /// Decode real page tables: of the loaded kexec image, of a core file, of raw memory
+    /// Say whether an address is mapped, level by level, and why
+    Explain(Explain),
+    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
+    Report(Report),
+    /// List the machine's memory, one range a line
+    Ranges(Ranges),
+    /// Plan an identity map from ranges, or from a machine
+    Map(Map),
+    /// Decode real page tables: of a loaded image, a core file, raw memory
     ///
     /// FILE is an ELF core file (/proc/vmcore or a copy, QEMU's dump-guest-memory) or a raw image
     /// of memory (with --base and --cr3), recognised by content. Without FILE, the tables of the
@@ -117,33 +125,37 @@ pub(crate) enum Command {
     /// What cannot be read is listed as unreadable, never left out: exit status 0 if all was read,
     /// 3 if not, 2 for input that cannot be used, or if no image is loaded.
     Tables(Tables),
-    /// After a jump that went wrong: what it was likely to be, and how to see it the next time
-    Triage(Triage),
-    /// Explain register dumps: what kexec's debug handler, an oops or an early exception printed
-    Decode(Decode),
-    /// Judge thousands of machines in one run, and group what is found
-    Fleet(Fleet),
-    /// Put what a machine tells into one small file, without what identifies it
-    Capture(Capture),
+    /// Say what differs between two machines, firmwares or boots
+    Diff(Diff),
     /// Load a kernel with page tables of our own
     Load(Box<Load>),
-    /// Jump into the kernel that is loaded
-    Exec(Exec),
-    /// Unload what is loaded
-    Unload(Unload),
     /// Say what is loaded
     ///
     /// Where a `load` was killed, the image in the kernel's memory is compared with what it was about to load,
     /// which takes root; exit status 3 if that cannot be told.
     Status,
-    /// List the machine's memory, one range a line
-    Ranges(Ranges),
-    /// Write one HTML file: verdict, pictures, hand-over, tables, facts
-    Report(Report),
-    /// Run a kernel's first instructions under the map it would be entered with
-    #[cfg(feature = "preflight")]
-    Preflight(Preflight),
+    /// Jump into the kernel that is loaded
+    Exec(Exec),
+    /// Unload what is loaded
+    Unload(Unload),
+    /// Say what a failed jump was likely to be, and how to see the next one
+    Triage(Triage),
+    /// Explain register dumps of kexec's debug handler, of oopses, of QEMU
+    Decode(Decode),
+    /// Put what a machine tells into one file, without what identifies it
+    Capture(Capture),
+    /// Judge thousands of machines in one run, and group what is found
+    Fleet(Fleet),
 }
+
+/// The commands by what a person is about to do: the order of help and manual.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Before the jump", &["check", "preflight", "diagnose", "matrix", "explain", "report"]),
+    ("Looking closely", &["ranges", "map", "tables", "diff"]),
+    ("Loading and jumping", &["load", "status", "exec", "unload"]),
+    ("After it went wrong", &["triage", "decode"]),
+    ("For others, and of many machines", &["capture", "fleet"]),
+];
 
 #[derive(Args, Debug)]
 pub(crate) struct Check {
@@ -256,15 +268,82 @@ pub(crate) struct Diff {
 /// The command line as clap describes it: for help, man page and completions.
 #[must_use]
 pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
+    let command = <Cli as clap::CommandFactory>::command();
+    let template = help_template(&command);
+    command.help_template(template)
+}
+
+/// clap groups options, but not commands.
+fn help_template(command: &clap::Command) -> StyledStr {
+    let styles = command.get_styles();
+    let (heading, literal) = (styles.get_header(), styles.get_literal());
+    let width = command.get_subcommands().map(|sub| sub.get_name().len()).max().unwrap_or(0);
+    let mut text = String::from("{about-with-newline}\n{usage-heading} {usage}\n");
+    for (title, names) in GROUPS {
+        let _ = write!(text, "\n{heading}{title}:{heading:#}\n");
+        for name in names {
+            // `preflight` is not in every build.
+            let Some(sub) = command.find_subcommand(name) else { continue };
+            let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(text, "  {literal}{name:<width$}{literal:#}  {about}");
+        }
+    }
+    let _ = write!(text, "\n{heading}Options:{heading:#}\n{{options}}{{after-help}}");
+    StyledStr::from(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn commands_are_listed_in_the_order_of_their_groups() {
+        let command = command();
+        let defined: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        let grouped = GROUPS.iter().flat_map(|(_, names)| *names).copied();
+        let listed: Vec<&str> = grouped.filter(|name| defined.contains(name)).collect();
+        assert_eq!(defined, listed);
+        let help = command.clone().render_help().to_string();
+        let wide = help.lines().take_while(|line| *line != "Options:").find(|line| line.len() > 80);
+        assert_eq!(wide, None);
+    }
+
+    #[test]
+    fn a_letter_means_the_same_in_every_command() {
+        // Two have a second meaning: `-o` asks for columns where a list is printed, as in lsblk(8),
+        // and for a file where a file is written; `-n` leaves out headings, and loads nothing.
+        let known = [
+            ('J', "json"),
+            ('q', "quiet"),
+            ('b', "bytes"),
+            ('o', "output"),
+            ('n', "noheadings"),
+            ('n', "dry-run"),
+            ('r', "raw-output"),
+            ('P', "pairs"),
+            ('p', "panic"),
+            ('k', "kernel"),
+            ('f', "force"),
+            ('s', "kexec-file-syscall"),
+            ('c', "kexec-syscall"),
+            ('a', "kexec-syscall-auto"),
+        ];
+        let command = command();
+        let mut used = BTreeSet::new();
+        for sub in command.get_subcommands().chain([&command]) {
+            for arg in sub.get_arguments() {
+                let (Some(short), Some(long)) = (arg.get_short(), arg.get_long()) else { continue };
+                used.insert((short, long.to_owned()));
+            }
+        }
+        let known: BTreeSet<_> = known.map(|(short, long)| (short, long.to_owned())).into();
+        assert_eq!(used, known);
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Preflight {
     pub(crate) cpu: Option<identmap_preflight::CpuProfile>,
 
     /// The kernel's command line
-    #[arg(long, value_name = "LINE", default_value = "")]
+    #[arg(long, alias = "command-line", value_name = "LINE", default_value = "")]
     pub(crate) cmdline: String,
 
     /// Room to keep for an initrd, in bytes
