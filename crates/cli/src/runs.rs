@@ -8,13 +8,15 @@ use identmap_audit::{
 };
 use identmap_linux::boot::{BzImage, Strategy};
 use identmap_linux::{KernelVersion, Place, Producer, Traits, gbpages};
+use identmap_machine::bundle::Bundle;
 use identmap_machine::{CpuVendor, Hazard, Layout, Machine, Segment, hazards};
 use identmap_preflight::judge::{Jump, Observed, Runs, not_set_up};
-use identmap_preflight::{CpuProfile, Limits, Loaded, Outcome, Setup, SetupError, Vendor};
+use identmap_preflight::{Content, CpuProfile, Limits, Loaded, Outcome, Setup, SetupError, Vendor};
 use identmap_report::{RunRow, TouchedRow};
 
 use crate::args::Entry;
 use crate::commands::preflight::{emulate, kernel, label};
+use crate::firmware;
 use crate::output::Failure;
 
 /// What is known of the kernel that is entered, and what its runs showed.
@@ -40,11 +42,14 @@ pub(crate) fn check(
     machine: &mut Machine,
     producer: &Producer,
     entries: &[PhysRange],
+    source: &str,
+    bundle: Option<&Bundle>,
 ) -> Result<Sight, Failure> {
     let cpu = processor(entry, machine)?;
     let image = kernel(path)?;
     let hazards = hazards(machine);
     let layout = Layout::of(machine);
+    let known = firmware::known(source, machine, bundle);
     let mut sight = Sight {
         version: version(&image),
         seen: Vec::new(),
@@ -52,7 +57,7 @@ pub(crate) fn check(
         assumptions: Vec::new(),
     };
     let mut segments = Vec::new();
-    match load(machine, layout.as_ref(), &image, entry, cpu, path)? {
+    match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
         Err(finding) => {
             let findings = vec![finding];
             for (traits, gbpages) in ways(producer, machine) {
@@ -92,12 +97,15 @@ pub(crate) fn diagnose(
     machine: &mut Machine,
     producer: &Producer,
     entries: &[PhysRange],
+    source: &str,
+    bundle: Option<&Bundle>,
 ) -> Result<(Option<KernelVersion>, Vec<Found>, Vec<String>), Failure> {
     let cpu = processor(entry, machine)?;
     let image = kernel(path)?;
     let hazards = hazards(machine);
     let layout = Layout::of(machine);
-    let loaded = match load(machine, layout.as_ref(), &image, entry, cpu, path)? {
+    let known = firmware::known(source, machine, bundle);
+    let loaded = match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
         Ok(loaded) => loaded,
         Err(finding) => {
             let trial = identmap_audit::Trial::Unknown(finding.why.clone());
@@ -135,17 +143,20 @@ pub(crate) fn matrix(
     machine: &mut Machine,
     entries: &[PhysRange],
     mut progress: impl FnMut(&str),
+    source: &str,
+    bundle: Option<&Bundle>,
 ) -> Result<Matrix, Failure> {
     let cpu = processor(entry, machine)?;
     let hazards = hazards(machine);
     let layout = Layout::of(machine);
+    let known = firmware::known(source, machine, bundle);
     let (mut labels, mut columns) = (Vec::new(), Vec::new());
     for path in paths {
         let image = kernel(path)?;
         let name = version(&image).map_or_else(|| path.display().to_string(), |v| v.text);
         progress(&name);
         labels.push(name);
-        columns.push(match load(machine, layout.as_ref(), &image, entry, cpu, path)? {
+        columns.push(match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
             Ok(loaded) => column(&loaded, entries, &hazards)?,
             Err(_) => Vec::new(),
         });
@@ -179,8 +190,8 @@ fn load<'a>(
     machine: &'a Machine,
     layout: Option<&'a Layout>,
     image: &'a [u8],
-    entry: &'a Entry,
-    cpu: CpuProfile,
+    (entry, cpu): (&'a Entry, CpuProfile),
+    known: &'a [Content],
     path: &Path,
 ) -> Result<Result<Loaded<'a>, Finding>, Failure> {
     let Some(layout) = layout else {
@@ -197,7 +208,7 @@ fn load<'a>(
         initrd_len: entry.initrd_size.unwrap_or(0),
         strategy: Strategy::TopDown,
         cpu,
-        known: &[],
+        known,
         limits: Limits::default(),
     };
     match setup.load() {
@@ -232,8 +243,8 @@ fn processor(entry: &Entry, machine: &mut Machine) -> Result<CpuProfile, Failure
     });
     cpu.model = Some(format!("supposed: {name}"));
     (cpu.sev, cpu.la57) = (profile.sev, profile.la57);
-    cpu.pdpe1gb = Some(profile.pdpe1gb);
-    if !profile.pdpe1gb {
+    cpu.pdpe1gb = profile.pdpe1gb;
+    if profile.pdpe1gb == Some(false) {
         machine.direct_gbpages = Some(false);
     }
     if profile.la57 == Some(false) {

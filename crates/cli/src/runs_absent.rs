@@ -7,6 +7,7 @@ use identmap::PhysRange;
 use identmap_audit::{Diagnosis, Generalised, Matrix, Seen};
 use identmap_linux::{KernelVersion, Producer};
 use identmap_machine::Machine;
+use identmap_machine::bundle::Bundle;
 use identmap_report::RunRow;
 
 use crate::args::Entry;
@@ -31,6 +32,8 @@ pub(crate) fn check(
     _: &mut Machine,
     _: &Producer,
     _: &[PhysRange],
+    _source: &str,
+    _bundle: Option<&Bundle>,
 ) -> Result<Sight, Failure> {
     Err(absent(entry))
 }
@@ -42,6 +45,8 @@ pub(crate) fn diagnose(
     _: &mut Machine,
     _: &Producer,
     _: &[PhysRange],
+    _source: &str,
+    _bundle: Option<&Bundle>,
 ) -> Result<(Option<KernelVersion>, Vec<Found>, Vec<String>), Failure> {
     Err(absent(entry))
 }
@@ -52,6 +57,8 @@ pub(crate) fn matrix(
     _: &mut Machine,
     _: &[PhysRange],
     _: impl FnMut(&str),
+    _source: &str,
+    _bundle: Option<&Bundle>,
 ) -> Result<Matrix, Failure> {
     Err(absent(entry))
 }

@@ -47,7 +47,16 @@ pub(crate) fn decode(code: &[u8], rip: u64, is_64bit: bool) -> Option<Instructio
 
 /// See [`Reading`].
 pub(crate) fn reading(instruction: &Instruction) -> Reading {
+    // Registers are taken whole, and segments without a base: another form is rare enough to be unknown.
+    let plain = instruction.segment_prefix() == Register::None
+        && instruction.op0_kind() == OpKind::MemoryESRDI
+        && instruction.op1_kind() == OpKind::MemorySegRSI;
     match instruction.code() {
+        Code::Movsb_m8_m8 | Code::Movsw_m16_m16 | Code::Movsd_m32_m32 | Code::Movsq_m64_m64
+            if !plain =>
+        {
+            Reading::Use
+        }
         Code::Movsb_m8_m8 => Reading::Copy(1),
         Code::Movsw_m16_m16 => Reading::Copy(2),
         Code::Movsd_m32_m32 => Reading::Copy(4),

@@ -1,8 +1,7 @@
 //! What CPUID answers.
 //!
-//! Leaves: Intel SDM vol. 2A, "CPUID"; AMD APM vol. 3, appendix E. The consumer's early code reads
-//! the vendor, leaf 1, leaf 7 (LA57), leaf 0x21 (TDX, if the highest leaf allows), `0x80000000`,
-//! `0x80000001`, `0x80000008` and `0x8000001F` (SEV).
+//! Leaves: Intel SDM vol. 2A, "CPUID"; AMD APM vol. 3, appendix E. What the lab's kernels ask before they
+//! have tables of their own is in the crate's README: 0, 7, `0x80000000` and `0x8000001F`.
 
 use core::fmt;
 
@@ -28,6 +27,12 @@ pub enum CpuFact {
     Sev,
     /// 5-level paging: `7.ECX[16]`.
     La57,
+    /// 1 GiB pages: `0x80000001.EDX[26]`.
+    Pdpe1gb,
+    /// Bits of a physical address: `0x80000008.EAX[7:0]`.
+    Maxphyaddr,
+    /// Whether there is a hypervisor: `1.ECX[31]`.
+    Hypervisor,
 }
 
 impl fmt::Display for CpuFact {
@@ -36,6 +41,9 @@ impl fmt::Display for CpuFact {
             CpuFact::Vendor => "its vendor",
             CpuFact::Sev => "SEV (CPUID 0x8000001F.EAX[1])",
             CpuFact::La57 => "5-level paging (CPUID 7.ECX[16])",
+            CpuFact::Pdpe1gb => "1 GiB pages (CPUID 0x80000001.EDX[26])",
+            CpuFact::Maxphyaddr => "the width of an address (CPUID 0x80000008.EAX[7:0])",
+            CpuFact::Hypervisor => "whether there is a hypervisor (CPUID 1.ECX[31])",
         })
     }
 }
@@ -48,15 +56,20 @@ pub struct CpuProfile {
     pub vendor: Option<Vendor>,
     /// SEV in CPUID.
     pub sev: Option<bool>,
-    /// 1 GiB pages.
-    pub pdpe1gb: bool,
+    /// 1 GiB pages. Where it is not known, no map has them and a leaf of 1 GiB is a fault.
+    pub pdpe1gb: Option<bool>,
     /// 5-level paging.
     pub la57: Option<bool>,
     /// Bits of a physical address.
-    pub maxphyaddr: u8,
+    pub maxphyaddr: Option<u8>,
     /// The hypervisor bit, `1.ECX[31]`.
-    pub hypervisor: bool,
+    pub hypervisor: Option<bool>,
 }
+
+/// The highest basic leaf of an Intel described here: frequencies, as on Skylake.
+const INTEL_BASIC: u32 = 0x16;
+/// Its highest extended leaf.
+const INTEL_EXTENDED: u32 = 0x8000_0008;
 
 impl CpuProfile {
     /// Names for [`named`](Self::named): each with `-nogb` (no 1 GiB pages) or `-la57` (5-level paging) behind.
@@ -72,17 +85,17 @@ impl CpuProfile {
         let mut profile = CpuProfile {
             vendor: Some(if intel { Vendor::Intel } else { Vendor::Amd }),
             sev: Some(base == "amd-sev"),
-            pdpe1gb: true,
+            pdpe1gb: Some(true),
             la57: Some(false),
-            maxphyaddr: if intel { 46 } else { 48 },
-            hypervisor: false,
+            maxphyaddr: Some(if intel { 46 } else { 48 }),
+            hypervisor: Some(false),
         };
         let suffixes = suffixes.split('-');
         for (i, suffix) in suffixes.enumerate() {
             match (i, suffix) {
                 (0, "") => {}
-                (1.., "nogb") => profile.pdpe1gb = false,
-                (1.., "la57") => (profile.la57, profile.maxphyaddr) = (Some(true), 52),
+                (1.., "nogb") => profile.pdpe1gb = Some(false),
+                (1.., "la57") => (profile.la57, profile.maxphyaddr) = (Some(true), Some(52)),
                 _ => return None,
             }
         }
@@ -90,7 +103,7 @@ impl CpuProfile {
     }
 
     /// The machine's own processor, as far as its texts tell. A processor of no known make
-    /// has no known vendor; 1 GiB pages are taken for absent unless stated.
+    /// has no known vendor.
     #[must_use]
     pub fn of(cpu: &Cpu) -> CpuProfile {
         let vendor = match cpu.vendor {
@@ -103,14 +116,15 @@ impl CpuProfile {
             vendor,
             // Intel's extended leaves end at 0x80000008.
             sev: cpu.sev.or((vendor == Some(Vendor::Intel)).then_some(false)),
-            pdpe1gb: cpu.pdpe1gb.unwrap_or(false),
+            pdpe1gb: cpu.pdpe1gb,
             la57: cpu.la57,
-            maxphyaddr: cpu.maxphyaddr.unwrap_or(52),
-            hypervisor: cpu.hypervisor.unwrap_or(false),
+            maxphyaddr: cpu.maxphyaddr,
+            hypervisor: cpu.hypervisor,
         }
     }
 
-    /// EAX, EBX, ECX, EDX of a leaf. Leaves that do not exist are zero.
+    /// EAX, EBX, ECX, EDX of a leaf. Leaves that do not exist are zero; above its highest one, and between
+    /// the basic and the extended ones, an Intel answers as for its highest basic leaf (SDM vol. 2A, "CPUID").
     ///
     /// # Errors
     /// The fact that is not known.
@@ -121,6 +135,13 @@ impl CpuProfile {
         const AMD_FEATURES: u32 = 0x0183_f3fd | 1 << 11 | 1 << 20 | 1 << 29;
         let vendor = self.vendor.ok_or(CpuFact::Vendor);
         let intel = |vendor| vendor == Vendor::Intel;
+        let leaf = if self.vendor == Some(Vendor::Intel)
+            && !matches!(leaf, 0..=INTEL_BASIC | 0x8000_0000..=INTEL_EXTENDED)
+        {
+            INTEL_BASIC
+        } else {
+            leaf
+        };
         Ok(match leaf {
             0 => {
                 let vendor = vendor?;
@@ -132,7 +153,7 @@ impl CpuProfile {
                 let word = |at: usize| {
                     u32::from_le_bytes([name[at], name[at + 1], name[at + 2], name[at + 3]])
                 };
-                [if intel(vendor) { 0x16 } else { 0x10 }, word(0), word(8), word(4)]
+                [if intel(vendor) { INTEL_BASIC } else { 0x10 }, word(0), word(8), word(4)]
             }
             1 => {
                 // Zen 3 server, Hygon Dhyana, Skylake server: family, model, stepping.
@@ -142,11 +163,12 @@ impl CpuProfile {
                     Vendor::Intel => 0x0005_0654,
                 };
                 // SSE3, SSSE3, CX16, SSE4.1, SSE4.2, POPCNT.
-                let more = 0x0098_2201 | u32::from(self.hypervisor) << 31;
+                let hypervisor = self.hypervisor.ok_or(CpuFact::Hypervisor)?;
+                let more = 0x0098_2201 | u32::from(hypervisor) << 31;
                 [signature, 0x0001_0800, more, FEATURES]
             }
             7 if subleaf == 0 => [0, 0, u32::from(self.la57.ok_or(CpuFact::La57)?) << 16, 0],
-            0x8000_0000 => [if intel(vendor?) { 0x8000_0008 } else { 0x8000_0021 }, 0, 0, 0],
+            0x8000_0000 => [if intel(vendor?) { INTEL_EXTENDED } else { 0x8000_0021 }, 0, 0, 0],
             0x8000_0001 => {
                 // LAHF, and AMD's CR8, LZCNT, SSE4A.
                 let (more, features) = if intel(vendor?) {
@@ -154,12 +176,16 @@ impl CpuProfile {
                 } else {
                     (0x71, AMD_FEATURES)
                 };
-                [0, 0, more, features | u32::from(self.pdpe1gb) << 26]
+                let pdpe1gb = self.pdpe1gb.ok_or(CpuFact::Pdpe1gb)?;
+                [0, 0, more, features | u32::from(pdpe1gb) << 26]
             }
             0x8000_0008 => {
                 let virt = if self.la57.ok_or(CpuFact::La57)? { 57 } else { 48 };
-                [u32::from(self.maxphyaddr) | virt << 8, 0, 0, 0]
+                let width = self.maxphyaddr.ok_or(CpuFact::Maxphyaddr)?;
+                [u32::from(width) | virt << 8, 0, 0, 0]
             }
+            // Processor frequencies, in MHz (SDM vol. 2A, "CPUID"): base, highest, bus.
+            INTEL_BASIC if self.vendor == Some(Vendor::Intel) => [2000, 3500, 100, 0],
             // SME, SEV, page-flush MSR, SEV-ES; C-bit 51, 509 guests.
             0x8000_001f if !intel(vendor?) && self.sev.ok_or(CpuFact::Sev)? => {
                 [0b1111, 0x33 | 5 << 6, 509, 1]
@@ -176,11 +202,11 @@ mod tests {
     #[test]
     fn names_with_suffixes() {
         let plain = CpuProfile::named("amd-sev").unwrap();
-        assert_eq!((plain.sev, plain.pdpe1gb, plain.la57), (Some(true), true, Some(false)));
+        assert_eq!((plain.sev, plain.pdpe1gb, plain.la57), (Some(true), Some(true), Some(false)));
         let bare = CpuProfile::named("intel-nogb-la57").unwrap();
         assert_eq!(
             (bare.vendor, bare.pdpe1gb, bare.la57),
-            (Some(Vendor::Intel), false, Some(true))
+            (Some(Vendor::Intel), Some(false), Some(true))
         );
         for wrong in ["", "amd", "amd-sevx", "intel-", "intel-foo", "intelnogb"] {
             assert_eq!(CpuProfile::named(wrong), None, "{wrong}");
@@ -206,6 +232,21 @@ mod tests {
         assert_eq!(amd.cpuid(0x8000_001f, 0), Err(CpuFact::Sev));
         assert_eq!(amd.cpuid(7, 0), Err(CpuFact::La57));
         let intel = CpuProfile::of(&Cpu { vendor: Some(CpuVendor::Intel), ..Cpu::default() });
-        assert_eq!(intel.cpuid(0x8000_001f, 0), Ok([0; 4]));
+        assert_eq!(intel.cpuid(1, 0), Err(CpuFact::Hypervisor));
+        assert_eq!(intel.cpuid(0x8000_0001, 0), Err(CpuFact::Pdpe1gb));
+        let with_levels = CpuProfile { la57: Some(false), ..intel };
+        assert_eq!(with_levels.cpuid(0x8000_0008, 0), Err(CpuFact::Maxphyaddr));
+    }
+
+    #[test]
+    fn an_intel_above_its_highest_leaf_answers_as_for_the_highest_basic_one() {
+        let intel = CpuProfile::named("intel").unwrap();
+        let highest = intel.cpuid(intel.cpuid(0, 0).unwrap()[0], 0).unwrap();
+        assert_ne!(highest, [0; 4]);
+        for leaf in [0x17, 0x21, 0x4000_0000, 0x8000_0009, 0x8000_001f, u32::MAX] {
+            assert_eq!(intel.cpuid(leaf, 0), Ok(highest), "{leaf:#x}");
+        }
+        let amd = CpuProfile::named("amd-sev").unwrap();
+        assert_eq!(amd.cpuid(0x21, 0), Ok([0; 4]));
     }
 }

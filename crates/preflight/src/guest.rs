@@ -18,6 +18,8 @@ const CR4_SMEP: u64 = 1 << 20;
 /// Numbers of registers in an instruction.
 const RSI: usize = 6;
 const RDI: usize = 7;
+/// The engine keeps what it made of code, and is not told of writes that are looked at one by one.
+const CODE_CHANGED: &str = "code is run in a page that unknown content was copied to";
 /// What CR3 holds besides flags and PCID (SDM vol. 3A, 4.5.2).
 const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -176,8 +178,7 @@ impl<'a> Guest<'a> {
         if fetch && page.is_tracked() {
             if page.executed {
                 // The engine may keep translations of what the page held before.
-                let why = "code is run again from a page that unknown content was copied to";
-                return self.stop(Stop::Unknown(Unknown::Engine(why.to_owned())));
+                return self.stop(Stop::Unknown(Unknown::Engine(CODE_CHANGED.to_owned())));
             }
             if !self.memory.settle(mapped.phys) {
                 return self.needs_content(mapped.phys, PAGE, access, regs.rip);
@@ -229,7 +230,9 @@ impl<'a> Guest<'a> {
         let value = u64::from_le_bytes(bytes);
         let Some(first) = known.iter().position(|known| !known) else { return value };
         let Some((page, _)) = self.memory.owner(frame) else { return value };
-        let reading = self.instruction(regs, more).map_or(Reading::Use, |i| carried::reading(&i));
+        // Outside of 64-bit mode no instruction with a REX prefix's byte at its start reads memory, and
+        // those without mean the same.
+        let reading = self.instruction(regs, true).map_or(Reading::Use, |i| carried::reading(&i));
         match reading {
             Reading::Load(register) => {
                 self.carried.load(register);
@@ -260,16 +263,24 @@ impl<'a> Guest<'a> {
     }
 
     /// An instruction is about to run while registers hold something that is not known.
-    pub(crate) fn watch(&mut self, regs: &Regs, more: &More<'_>) {
+    /// `len`: its bytes, as the engine decoded it.
+    pub(crate) fn watch(&mut self, regs: &Regs, len: u32, more: &More<'_>) {
         // A further round of a repeated string instruction does what the first one did.
         if self.watched == Some(regs.rip) {
             return;
         }
         self.watched = None;
-        let step = match self.instruction(regs, more) {
-            Some(instruction) => self.carried.step(&instruction, more.register),
-            None => Step::Use,
+        // The engine does not tell its mode, but it tells the length, and that differs where REX prefixes
+        // do. What is left that differs is an address relative to RIP, outside of 64-bit mode none.
+        let decoded =
+            |is_64bit| self.instruction(regs, is_64bit).filter(|found| found.len() == len as usize);
+        let instruction = match (decoded(true), decoded(false)) {
+            (_, narrow) if regs.cr0 & CR0_PG == 0 => narrow,
+            (Some(wide), Some(_)) if wide.is_ip_rel_memory_operand() => None,
+            (wide, narrow) => wide.or(narrow),
         };
+        let step = instruction
+            .map_or(Step::Use, |instruction| self.carried.step(&instruction, more.register));
         match step {
             Step::Fine => self.watched = Some(regs.rip),
             Step::Store(target, size) => {
@@ -294,7 +305,21 @@ impl<'a> Guest<'a> {
             return;
         };
         self.flush |= new;
+        if new && self.runs_near(regs, mapped.phys) {
+            self.stop(Stop::Unknown(Unknown::Engine(CODE_CHANGED.to_owned())));
+        }
         self.copies.insert(mapped.phys.get());
+    }
+
+    /// Whether code runs in the page of `phys`, or in the one before and may run on into it. Only
+    /// there the engine goes from code to code without asking for a page; elsewhere a fetch from a
+    /// page that is tracked is seen.
+    fn runs_near(&self, regs: &Regs, phys: PhysAddr) -> bool {
+        let page = phys.get() / PAGE;
+        self.translate(regs, regs.rip, Access::Fetch).is_ok_and(|mapped| {
+            let running = mapped.phys.get() / PAGE;
+            running == page || running + 1 == page
+        }) && self.memory.is_executed(phys)
     }
 
     /// A write to a tracked page.
@@ -327,32 +352,55 @@ impl<'a> Guest<'a> {
     }
 
     /// The present gate for a vector in the IDT (SDM vol. 3A, 6.14.1). `idt`: base and limit.
-    pub(crate) fn gate(&self, regs: &Regs, idt: (u64, u64), vector: u8) -> Option<Gate> {
+    ///
+    /// # Errors
+    /// What has to be known to tell.
+    pub(crate) fn gate(
+        &self,
+        regs: &Regs,
+        idt: (u64, u64),
+        vector: u8,
+    ) -> Result<Option<Gate>, Unknown> {
         let offset = u64::from(vector) * 16;
         if offset + 15 > idt.1 {
-            return None;
+            return Ok(None);
         }
-        let read = |at: u64| {
-            let mapped = self.translate(regs, idt.0.wrapping_add(at), Access::Read).ok()?;
-            self.memory.read::<8>(mapped.phys).map(u64::from_le_bytes)
-        };
-        let (low, high) = (read(offset)?, read(offset + 8)?);
+        let mut gate = [0; 16];
+        for (byte, at) in gate.iter_mut().zip(offset..) {
+            let mapped = match self.translate(regs, idt.0.wrapping_add(at), Access::Read) {
+                Ok(mapped) => mapped,
+                Err(Refusal::Table(table)) => return Err(Unknown::Table(table)),
+                Err(_) => return Ok(None),
+            };
+            let Some([known]) = self.memory.read(mapped.phys) else {
+                return self.content(mapped.phys, 1, Access::Read, regs.rip).map_or(Ok(None), Err);
+            };
+            *byte = known;
+        }
+        let gate = u128::from_le_bytes(gate);
+        let (low, high) = (gate as u64, (gate >> 64) as u64);
         let kind = low >> 40 & 0xf;
         let present = low >> 47 & 1 == 1 && (kind == 0xe || kind == 0xf);
-        present.then_some(Gate {
+        Ok(present.then_some(Gate {
             handler: low & 0xffff | low >> 32 & 0xffff_0000 | high << 32,
             selector: (low >> 16) as u16,
             stack: (low >> 32 & 7) as u8,
-        })
+        }))
     }
 
     /// Delivers a page fault to the consumer's handler, as the processor does in 64-bit mode
     /// without a change of privilege (SDM vol. 3A, 6.14.2): the frame is written to the stack.
-    /// `None` where there is no handler, or the frame cannot be written.
+    /// `None` where there is no handler, or the frame cannot be written; a stop where that cannot be told.
     pub(crate) fn deliver(&mut self, state: &Interrupted, code: u32) -> Option<Delivered> {
         // TF, IF, NT, RF, VM.
         const CLEARED: u64 = 1 << 8 | 1 << 9 | 1 << 14 | 1 << 16 | 1 << 17;
-        let gate = self.gate(&state.regs, state.idt, 14)?;
+        let gate = match self.gate(&state.regs, state.idt, 14) {
+            Ok(gate) => gate?,
+            Err(why) => {
+                self.stop = Some(Stop::Unknown(why));
+                return None;
+            }
+        };
         // Another stack or segment is nothing that an early kernel uses.
         if gate.stack != 0 || gate.selector != state.cs {
             return None;
@@ -501,15 +549,20 @@ impl<'a> Guest<'a> {
     }
 
     fn needs_content(&mut self, start: PhysAddr, len: u64, access: Access, rip: u64) -> Fill {
-        let whole = identmap::PhysRange::from_len(start.get(), len);
-        let Ok(range) = whole else { return Fill::Stop };
+        match self.content(start, len, access, rip) {
+            Some(why) => self.stop(Stop::Unknown(why)),
+            None => Fill::Stop,
+        }
+    }
+
+    fn content(&self, start: PhysAddr, len: u64, access: Access, rip: u64) -> Option<Unknown> {
+        let range = identmap::PhysRange::from_len(start.get(), len).ok()?;
         let what = self.scene.place(start).map(|(_, name)| name.to_owned());
-        let rip = VirtAddr::new(rip);
-        self.stop(Stop::Unknown(Unknown::Content { range, access, rip, what }))
+        Some(Unknown::Content { range, access, rip: VirtAddr::new(rip), what })
     }
 
     /// The instruction at RIP, if all of it can be read.
-    fn instruction(&self, regs: &Regs, more: &More<'_>) -> Option<Instruction> {
+    fn instruction(&self, regs: &Regs, is_64bit: bool) -> Option<Instruction> {
         let mut code = Vec::with_capacity(15);
         for at in 0..15 {
             let rip = regs.rip.wrapping_add(at);
@@ -520,21 +573,7 @@ impl<'a> Guest<'a> {
             let Some([byte]) = byte else { break };
             code.push(byte);
         }
-        carried::decode(&code, regs.rip, self.is_64bit(regs, more))
-    }
-
-    /// Bit L of the code segment's descriptor (SDM vol. 3A, 3.4.5). Until the consumer loads a GDT
-    /// it runs in the segment it was entered in, a 64-bit one.
-    fn is_64bit(&self, regs: &Regs, more: &More<'_>) -> bool {
-        if regs.cr0 & CR0_PG == 0 {
-            return false;
-        }
-        let at = more.gdt.wrapping_add(u64::from(more.cs & !7));
-        let descriptor = self
-            .translate(regs, at, Access::Read)
-            .ok()
-            .and_then(|mapped| self.memory.read::<8>(mapped.phys));
-        more.gdt == 0 || descriptor.is_some_and(|bytes| u64::from_le_bytes(bytes) >> 53 & 1 == 1)
+        carried::decode(&code, regs.rip, is_64bit)
     }
 }
 
@@ -542,8 +581,4 @@ impl<'a> Guest<'a> {
 pub(crate) struct More<'a> {
     /// A general-purpose register by its number in an instruction.
     pub(crate) register: &'a dyn Fn(usize) -> u64,
-    /// The selector of the code segment.
-    pub(crate) cs: u16,
-    /// Where the GDT is; 0 before the consumer has loaded one.
-    pub(crate) gdt: u64,
 }

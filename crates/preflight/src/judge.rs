@@ -13,7 +13,6 @@ use identmap_linux::needs::SEEN;
 use identmap_linux::{Certainty, KernelVersion, Kind, Need, Place, Producer, Traits, history};
 use identmap_machine::{Hazard, MemType};
 
-use crate::cpu::CpuFact;
 use crate::outcome::{Fault, Outcome, Report, Touch, Unknown};
 use crate::scene::{Scene, SceneError};
 use crate::setup::{Loaded, SetupError};
@@ -477,9 +476,7 @@ fn unknown(why: &Unknown) -> Finding {
             return finding.at(*range).remedy(text);
         }
         Unknown::Register { .. } => "supply the firmware's tables: capture on the machine as root",
-        Unknown::Cpu(CpuFact::Vendor | CpuFact::Sev | CpuFact::La57) => {
-            "say which processor it is: --cpu PROFILE"
-        }
+        Unknown::Cpu(_) => "say which processor it is: --cpu PROFILE",
         Unknown::Instructions { .. } | Unknown::Time { .. } | Unknown::Memory { .. } => {
             "no distribution's kernel takes so much: make sure that the file is the kernel it should be"
         }

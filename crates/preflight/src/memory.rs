@@ -90,6 +90,11 @@ impl<'a> Memory<'a> {
         self.pages.get_mut(&number).ok_or(Full)
     }
 
+    /// Whether instructions were fetched from the page at `addr`.
+    pub(crate) fn is_executed(&self, addr: PhysAddr) -> bool {
+        self.pages.get(&(addr.get() / PAGE)).is_some_and(|page| page.executed)
+    }
+
     /// The page in a frame, its first address with it.
     pub(crate) fn owner(&mut self, frame: u32) -> Option<(PhysAddr, &mut Page)> {
         let number = *self.owners.get(frame as usize)?;

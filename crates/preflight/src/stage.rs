@@ -53,7 +53,7 @@ impl Stage<'_> {
         let mut list = self.requests(traits);
         list.add_synthetic(entries);
         use_map(&MapInput {
-            config: traits.config(self.machine, gbpages && self.cpu.pdpe1gb),
+            config: traits.config(self.machine, gbpages && self.cpu.pdpe1gb == Some(true)),
             policy: traits.policy.into(),
             uv: false,
             requests: &list.ranges(),
@@ -127,7 +127,7 @@ impl Stage<'_> {
         mut tables: Vec<PhysRange>,
         stack: Option<u64>,
     ) -> Result<Scene, SetupError> {
-        paging.pdpe1gb = self.cpu.pdpe1gb;
+        paging.pdpe1gb = self.cpu.pdpe1gb == Some(true);
         if let (None, Some(at)) = (self.rsp, stack) {
             let range = PhysRange::from_len(at, 8).map_err(|_| SetupError::Tables(1))?;
             let name = "the control page's stack".to_owned();

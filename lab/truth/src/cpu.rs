@@ -109,10 +109,10 @@ impl Cpu {
         let profile = CpuProfile {
             vendor: Some(vendor),
             sev: Some(told(0x8000_001f, 0) & 2 != 0),
-            pdpe1gb: told(0x8000_0001, 3) & 1 << 26 != 0,
+            pdpe1gb: Some(told(0x8000_0001, 3) & 1 << 26 != 0),
             la57: Some(told(7, 2) & 1 << 16 != 0),
-            maxphyaddr: told(0x8000_0008, 0) as u8,
-            hypervisor: told(1, 2) & 1 << 31 != 0,
+            maxphyaddr: Some(told(0x8000_0008, 0) as u8),
+            hypervisor: Some(told(1, 2) & 1 << 31 != 0),
         };
         let ours = |leaf| profile.cpuid(leaf, 0).map_err(|fact| format!("{self}: {fact}"));
         for (leaf, register, bits) in MATTER {

@@ -270,7 +270,7 @@ impl Scenario {
             }
             Seen::Reset(_) | Seen::Hang(_) => {
                 let (holes, edits) = (Vec::new(), Vec::new());
-                let gbpages = self.gbpages && world.terms.profile.pdpe1gb;
+                let gbpages = self.gbpages && world.terms.profile.pdpe1gb == Some(true);
                 world.scene(&Tables { base: Base::Whole, gbpages, holes, edits })?
             }
         };
@@ -323,7 +323,7 @@ fn anchor(world: &World, anchor: Anchor, offset: u64) -> u64 {
 
 /// Pages of the kernel: address, and whether it touches them under a whole map.
 fn kernel_pages(world: &World) -> Result<Vec<(u64, bool)>, Failure> {
-    let gbpages = world.terms.profile.pdpe1gb;
+    let gbpages = world.terms.profile.pdpe1gb == Some(true);
     let tables = Tables { base: Base::Whole, gbpages, holes: Vec::new(), edits: Vec::new() };
     let report = run(&world::listing_kernel(&world.scene(&tables)?))?;
     if !matches!(report.outcome, Outcome::Reached { .. }) {

@@ -158,7 +158,7 @@ impl World {
         requests = ranges::subtract(&ranges::normalise(requests), &holes);
         let exact = tables.base == Base::Loaded2M;
         let mut config = Config::kexec(self.terms.levels, tables.gbpages);
-        config.maxphyaddr = self.terms.profile.maxphyaddr;
+        config.maxphyaddr = self.terms.profile.maxphyaddr.unwrap_or(config.maxphyaddr);
         let everything = range(0, 1 << config.maxphyaddr.min(46));
         // A request to the page: everything else is forbidden.
         let forbidden = match tables.base {

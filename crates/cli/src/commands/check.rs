@@ -12,11 +12,19 @@ use crate::{picture, runs, source};
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
     if let Some(path) = &args.kernel {
-        let (mut machine, _) = source::machine_and_bundle(&args.source, &args.facts)?;
+        let (mut machine, bundle) = source::machine_and_bundle(&args.source, &args.facts)?;
         let producer = source::producer(&machine);
         let mut consumer = source::consumer(&args.facts)?;
         let entries = &args.facts.map;
-        let sight = runs::check(path, &args.entry, &mut machine, &producer, entries)?;
+        let sight = runs::check(
+            path,
+            &args.entry,
+            &mut machine,
+            &producer,
+            entries,
+            &args.source,
+            bundle.as_ref(),
+        )?;
         consumer.version = sight.version;
         let tables = ImageTables::NotRead("as they would be made for this kernel".to_owned());
         let seen = Some(sight.seen.as_slice());

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
         (Some(source), None) => (None, source.as_str()),
         (None, _) => (None, "live"),
     };
-    let mut machine = source::machine(from, &args.facts)?;
+    let (mut machine, bundle) = source::machine_and_bundle(from, &args.facts)?;
     let producer = source::producer(&machine);
     let mut consumer = source::consumer(&args.facts)?;
     let entries = &args.facts.map;
@@ -33,8 +33,15 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
             return Err(Failure::new("--consumer: the KERNEL says which one it is"));
         }
         let path = Path::new(kernel);
-        let (version, found, assumptions) =
-            runs::diagnose(path, &args.entry, &mut machine, &producer, entries)?;
+        let (version, found, assumptions) = runs::diagnose(
+            path,
+            &args.entry,
+            &mut machine,
+            &producer,
+            entries,
+            from,
+            bundle.as_ref(),
+        )?;
         consumer.version = version;
         (found, assumptions, Some(kernel))
     } else {

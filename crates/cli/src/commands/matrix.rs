@@ -12,10 +12,18 @@ use crate::runs;
 use crate::source;
 
 pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
-    let mut machine = source::machine(&args.source, &args.facts)?;
+    let (mut machine, bundle) = source::machine_and_bundle(&args.source, &args.facts)?;
     let entries = &args.facts.map;
     if !args.kernel.is_empty() {
-        let drawn = runs::matrix(&args.kernel, &args.entry, &mut machine, entries, progress)?;
+        let drawn = runs::matrix(
+            &args.kernel,
+            &args.entry,
+            &mut machine,
+            entries,
+            progress,
+            &args.source,
+            bundle.as_ref(),
+        )?;
         return print(&MatrixReport::of_runs(&machine.source, &drawn), args, output);
     }
     let candidates = match &args.facts.consumer {

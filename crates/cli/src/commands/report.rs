@@ -62,7 +62,15 @@ fn html(args: &Report) -> Result<String, Failure> {
     let producer = source::producer(&machine);
     let mut consumer = source::consumer(&args.facts)?;
     let sight = match &args.kernel {
-        Some(path) => Some(runs::check(path, &args.entry, &mut machine, &producer, entries)?),
+        Some(path) => Some(runs::check(
+            path,
+            &args.entry,
+            &mut machine,
+            &producer,
+            entries,
+            &args.source,
+            Some(&bundle),
+        )?),
         None => None,
     };
     if let Some(sight) = &sight {

@@ -284,7 +284,6 @@ impl Drop for Session<'_> {
 }
 
 const WRITE: u32 = 1;
-const NONE: u32 = 0;
 
 /// `UC_CTL(type, nr, rw)` of unicorn.h, a macro.
 fn control(kind: ControlType, arguments: u32, direction: u32) -> ControlType {
@@ -338,12 +337,10 @@ fn with_more<T>(engine: *mut uc_engine, use_more: impl FnOnce(&More<'_>) -> T) -
     ];
     let register =
         |number: usize| NUMBERED.get(number).map_or(0, |&register| get(engine, register));
-    let cs = get(engine, RegisterX86::CS) as u16;
-    let gdt = table(engine, RegisterX86::GDTR).0;
-    use_more(&More { register: &register, cs, gdt })
+    use_more(&More { register: &register })
 }
 
-/// Base and limit that GDTR or IDTR holds.
+/// Base and limit that IDTR holds.
 fn table(engine: *mut uc_engine, register: RegisterX86) -> (u64, u64) {
     let mut table = uc::uc_x86_mmr { selector: 0, base: 0, limit: 0, flags: 0 };
     // SAFETY: both are read into a `uc_x86_mmr` (unicorn/x86.h), and `engine` is open.
@@ -351,9 +348,18 @@ fn table(engine: *mut uc_engine, register: RegisterX86) -> (u64, u64) {
     (table.base, u64::from(table.limit))
 }
 
-fn flush(engine: *mut uc_engine) {
-    // SAFETY: this control takes no argument; `engine` is open.
-    unsafe { uc::uc_ctl(engine, control(ControlType::TLB_FLUSH, 0, NONE)) };
+/// Makes the emulator forget translations, where the guest has made some void. A copy of something
+/// unknown that is not seen would count as known, so a flush that fails ends the run.
+fn flush(engine: *mut uc_engine, guest: &mut Guest<'_>) {
+    if !std::mem::take(&mut guest.flush) {
+        return;
+    }
+    // SAFETY: this control takes no argument and has to be a write (`uc_ctl_flush_tlb` of unicorn.h);
+    // `engine` is open.
+    let flushed = check(unsafe { uc::uc_ctl(engine, control(ControlType::TLB_FLUSH, 0, WRITE)) });
+    if let Err(why) = flushed {
+        guest.stop(Stop::Unknown(Unknown::Engine(why)));
+    }
 }
 
 fn halt(engine: *mut uc_engine) {
@@ -422,7 +428,7 @@ extern "C" fn on_nowhere(
     false
 }
 
-extern "C" fn on_instruction(engine: *mut uc_engine, address: u64, _: u32, user: *mut c_void) {
+extern "C" fn on_instruction(engine: *mut uc_engine, address: u64, len: u32, user: *mut c_void) {
     // SAFETY: called by the engine with our pointer.
     let shared = unsafe { shared(user) };
     shared.instructions += 1;
@@ -435,10 +441,8 @@ extern "C" fn on_instruction(engine: *mut uc_engine, address: u64, _: u32, user:
     }
     if shared.guest.carries() {
         let regs = Regs { rip: address, ..regs(engine) };
-        with_more(engine, |more| shared.guest.watch(&regs, more));
-        if std::mem::take(&mut shared.guest.flush) {
-            flush(engine);
-        }
+        with_more(engine, |more| shared.guest.watch(&regs, len, more));
+        flush(engine, &mut shared.guest);
     }
     if shared.guest.stop.is_some() {
         halt(engine);
@@ -494,9 +498,7 @@ extern "C" fn on_tracked_read(
     let place = ((offset / PAGE) as u32, (offset % PAGE) as usize);
     let value =
         with_more(engine, |more| guest.tracked_read(&regs(engine), more, place, size as usize));
-    if std::mem::take(&mut guest.flush) {
-        flush(engine);
-    }
+    flush(engine, guest);
     value
 }
 

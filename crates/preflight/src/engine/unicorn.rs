@@ -82,11 +82,18 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
         None => Stop::Halted { rip: end.regs.rip },
     });
     let handler = |vector| {
-        let gate = guest.gate(&end.regs, end.idt, vector)?;
+        let gate = guest.gate(&end.regs, end.idt, vector).ok()??;
         Some(VirtAddr::new(gate.handler))
     };
     // A run begins with an IDT of length 0.
     let own_idt = end.idt.1 != 0;
+    let told = match stop {
+        Stop::Exception { vector, .. } => guest.gate(&end.regs, end.idt, vector).err(),
+        _ => None,
+    };
+    if let Some(why) = told {
+        return Outcome::Unknown(why);
+    }
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },
         Stop::Unknown(why) => Outcome::Unknown(why),
