@@ -346,9 +346,9 @@ impl Job<'_> {
         let built = purgatory.build().map_err(LoadError::Purgatory)?;
         let entry = PhysAddr::new(built.entry).ok_or(LoadError::NoMemory)?;
         let why = "verifies the rest and switches to the map";
-        // Its stack, at the end, is not loaded: nothing in it could be damaged.
+        // The zeros at its end, most of them its stack, are the kernel's to fill in.
         let mut bytes = built.bytes;
-        bytes.truncate((built.stack.start().get() - placed.purgatory.start().get()) as usize);
+        bytes.truncate(bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         segments.push(segment("purgatory", placed.purgatory, bytes, why));
         segments.sort_by_key(|segment| segment.range);
         Ok(Image {
