@@ -8,6 +8,8 @@ target=${target:-$PWD/target}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+cargo fmt --check
+cargo clippy --quiet --locked --all-targets --target-dir "$target" -- -D warnings
 cargo test --quiet --locked --target-dir "$target" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 cargo build --quiet --locked --release --target-dir "$target"
 lib=$target/release/libidentmap_ffi.a

@@ -32,23 +32,31 @@ tar -C "$root" --exclude=./dev/* -xf "$tar"
 files >"$root/tmp/before"
 cp "$deb" "$root/tmp/identmap.deb"
 
-inside apt-get install -y --no-install-recommends --no-download /tmp/identmap.deb >"$root/tmp/log" 2>&1 ||
+inside apt-get install -y --no-install-recommends /tmp/identmap.deb >"$root/tmp/log" 2>&1 ||
 	{ cat "$root/tmp/log" >&2; fail "apt-get install: failed"; }
 cmp -s "$root/tmp/before" "$root/dev/null" && fail "the list of files is empty"
 inside dpkg --verify identmap | grep . && fail "dpkg --verify: the files above are not as packed"
 
-# A verdict: the laptop of 2024 is unsafe (1), and says so.
-status=0
-inside identmap check sample:laptop-2024 >"$root/tmp/check.txt" || status=$?
-[ "$status" = 1 ] || { cat "$root/tmp/check.txt" >&2; fail "check sample:laptop-2024: status $status, not 1"; }
-grep -qi unsafe "$root/tmp/check.txt" || fail "check says nothing of unsafe"
+# A verdict, from what is known to what can be acted on (docs/install.md goes the same way).
+answers() {
+	wanted=$1 word=$2 file=$3
+	shift 3
+	status=0
+	inside identmap check "$@" >"$root/tmp/$file" || status=$?
+	[ "$status" = "$wanted" ] && grep -q "^$word " "$root/tmp/$file" && return
+	cat "$root/tmp/$file" >&2
+	fail "check $*: status $status, not $wanted, or not $word"
+}
+table=0xc7a01018+360
+answers 3 UNKNOWN check-1.txt sample:laptop-2024 --consumer 6.12.30
+answers 1 UNSAFE check-2.txt sample:laptop-2024 --consumer 6.12.30 --producer 6.7.6 --sev on --config-table $table
+answers 0 SAFE check-3.txt sample:laptop-2024 --consumer 6.12.30 --producer 6.12.30 --sev on --config-table $table
 # A bundle to attach; it is read like the machine.
-inside identmap capture sample:laptop-2024 -o /tmp/bundle.json >"$root/tmp/capture.txt"
-status=0
-inside identmap check /tmp/bundle.json >"$root/tmp/again.txt" || status=$?
-[ "$status" = 1 ] || fail "check of the bundle: status $status, not 1"
+inside identmap capture sample:laptop-2024 -o /tmp/bundle.json >"$root/tmp/capture.txt" 2>&1
+answers 1 UNSAFE again.txt /tmp/bundle.json --consumer 6.12.30 --producer 6.7.6 --sev on --config-table $table
 # A report to read.
-inside identmap report /tmp/bundle.json -o /tmp/report.html >"$root/tmp/report.txt"
+inside identmap report /tmp/bundle.json --consumer 6.12.30 --producer 6.7.6 --sev on --config-table $table \
+	-o /tmp/report.html >"$root/tmp/report.txt" 2>&1
 grep -q '</html>' "$root/tmp/report.html" || fail "the report is not a whole HTML file"
 # The engine is in it.
 inside identmap preflight --help >"$root/dev/null" || fail "no preflight"

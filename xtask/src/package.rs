@@ -43,6 +43,11 @@ pub(crate) fn deb() -> Result<PathBuf, String> {
     pages.args(["--package", "identmap-pages", "--features", "preflight", "--"]);
     pages.args(["man", "completions", "--into"]).arg(dist.join("pages"));
     run(pages.env("RUSTFLAGS", static_build::FLAGS))?;
+    // cargo-deb compresses manual pages only where they were not built.
+    let pages = dist.join("pages/man");
+    let entries = fs::read_dir(&pages).map_err(|e| format!("{}: {e}", pages.display()))?;
+    let files = entries.flatten().map(|entry| entry.path());
+    run(Command::new("gzip").args(["-9", "-n", "-f"]).args(files))?;
     write_gz(&dist.join("third-party.gz"), &third_party()?)?;
     let changelog = tools::root().join("CHANGELOG.md");
     let changelog = fs::read(&changelog).map_err(|e| format!("{}: {e}", changelog.display()))?;
@@ -57,8 +62,7 @@ pub(crate) fn deb() -> Result<PathBuf, String> {
     command.args(["--profile", "dist", "--target", TARGET, "--output"]).arg(&deb);
     run(&mut command)?;
     if tools::has_program("lintian") {
-        let lintian =
-            ["--fail-on", "error,warning", "--suppress-tags", "bad-distribution-in-changes-file"];
+        let lintian = ["--fail-on", "error,warning"];
         run(Command::new("lintian").args(lintian).arg("--allow-root").arg(&deb))?;
     } else {
         println!("    NOT CHECKED: lintian is not installed");
