@@ -248,12 +248,12 @@ fn whatever_reads_it_ends_the_run() {
 fn what_the_processor_reads_by_itself_counts_too() {
     // lidt [0x200100]; ud2: an IDT that is not known. lgdt [0x200110]; mov eax, 8; mov ds, eax
     let lidt = [0x0f, 0x01, 0x1c, 0x25, 0x00, 0x01, 0x20, 0x00, 0x0f, 0x0b];
-    let lgdt = [0x0f, 0x01, 0x14, 0x25, 0x10, 0x01, 0x20, 0x00, 0xb8, 8, 0, 0, 0, 0x8e, 0xd8];
+    let load_gdt = [0x0f, 0x01, 0x14, 0x25, 0x10, 0x01, 0x20, 0x00, 0xb8, 8, 0, 0, 0, 0x8e, 0xd8];
     // lidt, then a page fault.
     let mut fault = lidt[..8].to_vec();
     fault.extend([0xa0, 0, 0, 0x90, 0, 0, 0, 0, 0]);
     for (name, bytes) in
-        [("gate", &lidt[..]), ("gate of a page fault", &fault), ("descriptor", &lgdt)]
+        [("gate", &lidt[..]), ("gate of a page fault", &fault), ("descriptor", &load_gdt)]
     {
         let mut code = bytes.to_vec();
         code.extend(OWN_TABLES);
