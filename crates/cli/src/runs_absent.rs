@@ -32,8 +32,8 @@ pub(crate) fn check(
     _: &mut Machine,
     _: &Producer,
     _: &[PhysRange],
-    _source: &str,
-    _bundle: Option<&Bundle>,
+    _: &str,
+    _: Option<&Bundle>,
 ) -> Result<Sight, Failure> {
     Err(absent(entry))
 }
@@ -45,8 +45,8 @@ pub(crate) fn diagnose(
     _: &mut Machine,
     _: &Producer,
     _: &[PhysRange],
-    _source: &str,
-    _bundle: Option<&Bundle>,
+    _: &str,
+    _: Option<&Bundle>,
 ) -> Result<(Option<KernelVersion>, Vec<Found>, Vec<String>), Failure> {
     Err(absent(entry))
 }
@@ -57,8 +57,8 @@ pub(crate) fn matrix(
     _: &mut Machine,
     _: &[PhysRange],
     _: impl FnMut(&str),
-    _source: &str,
-    _bundle: Option<&Bundle>,
+    _: &str,
+    _: Option<&Bundle>,
 ) -> Result<Matrix, Failure> {
     Err(absent(entry))
 }
