@@ -22,12 +22,15 @@ usage: identmap-truth consumers [--markdown]
        identmap-truth list [--filter WORDS] [--seed N]
        identmap-truth run [--filter WORDS] [--seed N] [--jobs N] [--patience SECONDS] [--resume]
                           [--trace DIRECTORY]
+       identmap-truth recheck [--filter WORDS] [--seed N]
        identmap-truth report [--seed N]
        identmap-truth ci [--jobs N]
 
   consumers        what every kernel at hand touches before it has its own page tables
   list, run        scenarios: QEMU boots a consumer under tables with holes; the preflight runs the same
                    what came of them is kept in CACHE/truth/results.tsv
+  recheck          the preflights of what is kept, run again without QEMU: each has to say what it said
+                   when it was held against QEMU (after a change of the preflight: some minutes)
   report           docs/preflight-truth.md, of what is kept, on standard output
   ci               a sample of them; nothing is kept
   --filter WORDS   words joined by commas, any of which must match; a word is parts of a scenario's name
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         "consumers" => consumers::run(&options.cache, options.markdown),
         "list" => print_list(&options),
         "report" => print_report(&options),
+        "recheck" => recheck(&options),
         "run" | "ci" => run(&options, command == "ci"),
         _ => {
             eprint!("{USAGE}");
@@ -155,6 +159,36 @@ fn print_report(options: &Options) -> Result<bool, Failure> {
         .collect();
     print!("{}", report::markdown(&rows, &kernels, options.seed, scenarios.len())?);
     Ok(true)
+}
+
+/// What QEMU did does not depend on the preflight: where that says the same as before, they still agree.
+fn recheck(options: &Options) -> Result<bool, Failure> {
+    let (kernels, scenarios) = options.scenarios()?;
+    let kept = read_kept(&options.cache)?;
+    let mut profiles = BTreeMap::new();
+    for cpu in Cpu::ALL {
+        profiles.insert(cpu.to_string(), cpu.profile()?);
+    }
+    let (mut same, mut wrong) = (0, 0);
+    for scenario in &scenarios {
+        let name = scenario.to_string();
+        let Some(kept) = kept.iter().find(|kept| kept.name == name && kept.passed) else {
+            continue;
+        };
+        let kernel = kernels.iter().find(|kernel| kernel.name == scenario.kernel);
+        let image = kernel.ok_or("no such kernel")?.read()?;
+        let profile = *profiles.get(&scenario.cpu.to_string()).ok_or("no such processor")?;
+        let (holes, report) = scenario.preflight(&image, profile)?;
+        match kept.again(scenario, &holes, &report.outcome) {
+            Ok(()) => same += 1,
+            Err(difference) => {
+                wrong += 1;
+                println!("{name}: {difference}");
+            }
+        }
+    }
+    println!("{same} preflights say what they said beside QEMU, {wrong} do not");
+    Ok(same > 0 && wrong == 0)
 }
 
 fn results(cache: &Path) -> PathBuf {

@@ -106,6 +106,27 @@ impl Kept {
         Kept { name, date, seconds, passed: row.passed(), cells }
     }
 
+    /// Whether a preflight of the same memory under the same tables says what this one said.
+    ///
+    /// # Errors
+    /// What is not the same, both ways.
+    pub fn again(
+        &self,
+        scenario: &Scenario,
+        without: &[PhysRange],
+        outcome: &Outcome,
+    ) -> Result<(), String> {
+        let [kept_terms, kept_holes, _, kept] = &self.cells;
+        let now = [terms(scenario), holes(without), preflight(outcome)];
+        for (kept, now) in [kept_terms, kept_holes, kept].into_iter().zip(now) {
+            let now = now.replace(['\t', '\n', '|'], " ");
+            if *kept != now {
+                return Err(format!("kept: {kept}; now: {now}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The line in the file.
     #[must_use]
     pub fn line(&self) -> String {

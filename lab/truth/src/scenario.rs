@@ -159,6 +159,19 @@ impl Scenario {
         Ok(Compared { holes, seen, report, difference, noticed, seconds })
     }
 
+    /// Runs the preflight alone: what is not mapped, and what it says.
+    ///
+    /// # Errors
+    /// When it cannot be run at all.
+    pub fn preflight(
+        &self,
+        image: &[u8],
+        profile: CpuProfile,
+    ) -> Result<(Vec<PhysRange>, Report), Failure> {
+        let (scene, holes) = self.scene(&self.world(image, profile)?)?;
+        Ok((holes, run(&scene)?))
+    }
+
     /// The consumer, loaded.
     ///
     /// # Errors
