@@ -234,8 +234,17 @@ fn serial(args: &Load, cmdline: &str) -> Option<Serial> {
     PORTS.get(number).map(|&port| Serial::Port(port))
 }
 
-fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) -> Vec<Finding> {
+/// The machine that is judged: that no crash image is loaded is no reason not to load one.
+fn as_if_loaded(machine: &Machine, kind: Kind) -> Machine {
     let mut machine = machine.clone();
+    if kind == Kind::Kdump {
+        machine.kexec_crash_loaded = Some(true);
+    }
+    machine
+}
+
+fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) -> Vec<Finding> {
+    let mut machine = as_if_loaded(machine, kind);
     machine.segments =
         image.segments.iter().map(|segment| Segment { range: segment.range }).collect();
     let producer = source::producer(&machine);
@@ -246,6 +255,7 @@ fn of_our_map(machine: &Machine, kind: Kind, consumer: Consumer, image: &Image) 
 }
 
 fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdict, Vec<Finding>) {
+    let machine = &as_if_loaded(machine, kind);
     let producer = source::producer(machine);
     let tables = ImageTables::NotRead("it is not loaded yet".to_owned());
     let audit =
