@@ -115,7 +115,10 @@ mod tests {
     #[test]
     fn from_runs_the_rest_and_only_runs_what_is_named() {
         let from = Options { from: Some("oracle".into()), ..Options::default() };
-        assert_eq!(chosen_names(&from), ["oracle", "package", "lab", "kexec", "preflight", "truth"]);
+        assert_eq!(
+            chosen_names(&from),
+            ["oracle", "package", "lab", "kexec", "preflight", "truth"]
+        );
         let only = Options { only: vec!["test".into(), "fmt".into()], ..Options::default() };
         assert_eq!(chosen_names(&only), ["fmt", "test"]);
     }
