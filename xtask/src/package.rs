@@ -116,7 +116,9 @@ fn install() -> Result<(), String> {
     Ok(())
 }
 
-/// Whether every published crate could be: packed and built from what is packed, up to the upload.
+/// Whether every published crate could be: packed, with all that the registry asks for, up to the
+/// upload. Not built from what is packed: that builds the emulator once more, for every crate that
+/// uses it.
 fn publish() -> Result<(), String> {
     let mut command = cargo(["publish", "--locked", "--dry-run", "--no-verify", "--allow-dirty"]);
     run(command.args(PUBLISHED.iter().flat_map(|name| ["--package", name])))
