@@ -213,13 +213,16 @@ fn run(options: &Options, sample: bool) -> Result<bool, Failure> {
             return Err("a kernel of the sample is missing: run lab/fetch.sh".into());
         }
     }
-    let mut kept = Vec::new();
+    let mut kept = read_kept(&options.cache)?;
+    let is_listed = |kept: &Kept| scenarios.iter().any(|s| s.to_string() == kept.name);
     if options.resume {
-        kept = read_kept(&options.cache)?;
-        kept.retain(|kept| kept.passed);
+        kept.retain(|kept| kept.passed || !is_listed(kept));
         scenarios.retain(|scenario| kept.iter().all(|kept| kept.name != scenario.to_string()));
+    } else {
+        // What a filter leaves out stays.
+        kept.retain(|kept| !is_listed(kept));
     }
-    if scenarios.is_empty() && !kept.is_empty() {
+    if scenarios.is_empty() && options.resume && !kept.is_empty() {
         println!("of all that match, something is kept");
         return Ok(true);
     }
