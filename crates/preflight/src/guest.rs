@@ -21,7 +21,7 @@ const RDI: usize = 7;
 /// The engine keeps what it made of code, and is not told of writes that are looked at one by one.
 const CODE_CHANGED: &str = "code is run in a page that unknown content was copied to";
 /// What CR3 holds besides flags and PCID (SDM vol. 3A, 4.5.2).
-const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
+pub(crate) const CR3_ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
 /// The registers that decide a translation.
 #[derive(Clone, Copy, Debug)]

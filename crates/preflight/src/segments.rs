@@ -6,6 +6,7 @@ use identmap_linux::{Kind, RequestList, TablePage, Traits};
 use identmap_machine::{Layout, Machine};
 
 use crate::cpu::CpuProfile;
+use crate::guest::CR3_ADDRESS;
 use crate::scene::{Content, Limits, Scene};
 use crate::setup::SetupError;
 use crate::stage::Stage;
@@ -91,6 +92,23 @@ impl Segments<'_> {
     /// [`SetupError::Tables`] if a page of them or the stack lies where no memory can be.
     pub fn on(&self, tables: &StandingTables<'_>) -> Result<Scene, SetupError> {
         self.stage().on(tables.root, tables.paging, tables.pages, tables.stack)
+    }
+
+    /// The segment that a root table was loaded with, if the one in CR3 was: a purgatory's, which maps the way to the
+    /// consumer, and not one that the consumer has made. `cr3` is what [`Outcome::Reached`](crate::Outcome::Reached)
+    /// has; the run has to be made again with this range among `own_tables`, or what lies behind the switch
+    /// is not looked at.
+    ///
+    /// A consumer that comes with a root of its own in its file is not told from a purgatory's: its run ends as
+    /// unknown, not as reached.
+    #[must_use]
+    pub fn loaded_tables(&self, cr3: u64, paging: &Paging) -> Option<PhysRange> {
+        let root = PhysAddr::new(cr3 & CR3_ADDRESS & !paging.encryption_mask)?;
+        let content = self.contents.iter().find(|content| content.range.contains(root))?;
+        let at = usize::try_from(root.get() - content.range.start().get()).ok()?;
+        let table = content.bytes.get(at..)?;
+        let table = &table[..table.len().min(4096)];
+        table.iter().any(|&byte| byte != 0).then_some(content.range)
     }
 
     fn stage(&self) -> Stage<'_> {

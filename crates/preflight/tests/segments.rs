@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{OWN_TABLES, content, go, r};
 use identmap::{Arena, Config, Levels, PhysAddr, Plan, Policy, Slot, Table};
-use identmap_linux::{Kind, Producer, TablePage};
+use identmap_linux::{Kind, Producer, TablePage, Traits};
 use identmap_machine::{Layout, Machine, parse};
 use identmap_preflight::{
     Content, CpuProfile, Limits, Outcome, Scene, Segments, StandingTables, Unknown,
@@ -67,6 +67,14 @@ fn image(purgatory: &[u8]) -> Vec<Content> {
 }
 
 fn scene(purgatory: &[u8], own_tables: &[identmap::PhysRange]) -> Scene {
+    with(purgatory, own_tables, |segments, traits| segments.under(traits, true).unwrap())
+}
+
+fn with<T>(
+    purgatory: &[u8],
+    own_tables: &[identmap::PhysRange],
+    look: impl FnOnce(&Segments<'_>, &Traits) -> T,
+) -> T {
     let (machine, layout) = machine();
     let producer = Producer::of(None);
     let traits = producer.traits().candidates().iter().find(|t| !t.config_table).copied();
@@ -83,7 +91,7 @@ fn scene(purgatory: &[u8], own_tables: &[identmap::PhysRange]) -> Scene {
         known: &known,
         limits: Limits { time: Duration::from_secs(5), ..Limits::default() },
     };
-    segments.under(&traits.unwrap(), true).unwrap()
+    look(&segments, &traits.unwrap())
 }
 
 #[test]
@@ -100,6 +108,15 @@ fn the_purgatory_s_tables_are_not_the_consumer_s() {
     // Not told whose they are, it would take the first switch for the hand-over.
     let early = go(&scene(&switching_purgatory(), &[])).outcome;
     assert_eq!(early, Outcome::Reached { cr3: NEW_TABLES });
+    // But that they were loaded shows: what `preflight --loaded` goes by. It said safe before the consumer's
+    // first instruction of an image that `identmap load` had loaded.
+    with(&switching_purgatory(), &[], |segments, _| {
+        let paging = Config::kexec(Levels::Four, true).paging();
+        assert_eq!(segments.loaded_tables(NEW_TABLES, &paging), Some(own[0]));
+        // The consumer's, outside of all segments; in one, but not of its file: the end of the kernel's.
+        assert_eq!(segments.loaded_tables(0x50_0000, &paging), None);
+        assert_eq!(segments.loaded_tables(KERNEL + 0x1000, &paging), None);
+    });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use identmap_linux::{Kind, Standing};
 use identmap_machine::live::Content as Bytes;
 use identmap_machine::{Layout, Machine};
 use identmap_preflight::{
-    Content, CpuProfile, Limits, Segments, StandingTables, hashed_here, with_facts,
+    Content, CpuProfile, Limits, Outcome, Segments, StandingTables, hashed_here, with_facts,
 };
 
 use super::preflight::{PreflightReport, Run, emulate};
@@ -50,15 +50,31 @@ pub(super) fn report(
         known: &known,
         limits: args.limits(Limits::for_purgatory(bytes)),
     };
-    let scene = segments.on(&StandingTables {
+    let stand = StandingTables {
         root: image.root,
         paging: tables.paging,
         pages: &standing.tables,
         stack: standing.stack,
-    });
-    let (scene, hashed) = hashed_here(scene.map_err(Failure::new)?);
-    assumptions.extend(hashed);
-    let report = emulate(&scene).map_err(Failure::new)?;
+    };
+    // A purgatory may switch to tables that were loaded with it, as `identmap load`'s does. No more
+    // segments than there are, so this ends.
+    let mut own = Vec::new();
+    let report = loop {
+        let scene = Segments { own_tables: &own, ..segments }.on(&stand);
+        let (scene, hashed) = hashed_here(scene.map_err(Failure::new)?);
+        let report = emulate(&scene).map_err(Failure::new)?;
+        let switched = match report.outcome {
+            Outcome::Reached { cr3 } => segments.loaded_tables(cr3, &stand.paging),
+            _ => None,
+        };
+        match switched {
+            Some(range) if !own.contains(&range) => own.push(range),
+            _ => {
+                assumptions.extend(hashed);
+                break report;
+            }
+        }
+    };
     let kernel = contents.iter().find(|content| content.name == "kernel");
     let entered = contents.iter().find(|content| content.range.contains(image.start));
     let place = kernel.or(entered).map(|content| content.range);
