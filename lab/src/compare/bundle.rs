@@ -75,7 +75,8 @@ pub fn look(results: &Path, binary: Option<&Path>) -> Result<Option<Looked>, Fai
     Ok(Some(Looked { bytes: bundle.len(), answer, wrong }))
 }
 
-/// An answer of `check --json` without what it may differ in: the name of the source.
+/// An answer of `check --json` without what it may differ in: the name of the source, and the state of the kdump
+/// service, which bundles of version 1 have no place for (docs/capture.md).
 fn read_answer(text: &[u8], place: &str) -> Result<Value, Failure> {
     let mut answer: Value =
         serde_json::from_slice(text).map_err(|error| format!("check {place}: {error}"))?;
@@ -83,6 +84,9 @@ fn read_answer(text: &[u8], place: &str) -> Result<Value, Failure> {
         object.remove("source");
         if let Some(machine) = object.get_mut("machine").and_then(Value::as_object_mut) {
             machine.remove("source");
+        }
+        if let Some(findings) = object.get_mut("findings").and_then(Value::as_array_mut) {
+            findings.retain(|found| found["id"] != "kdump-service" && found["id"] != "kdump-test");
         }
     }
     Ok(answer)
