@@ -210,10 +210,19 @@ fn preflight() -> Result<(), String> {
     let kernels = tools::cache().join("kernels");
     let release = ["run", "--locked", "--release", "--package", "identmap-preflight"];
     run(cargo(release).args(["--example", "consumers", "--"]).arg(&kernels))?;
-    // The story of 2024: by the library, then by the command.
+    // The story of 2024, by the library, then by the command; images that mean harm.
     for test in [
         &["--package", "identmap-preflight", "--test", "story"][..],
-        &["--package", "identmap-cli", "--features", "preflight", "--test", "kernels"],
+        &[
+            "--package",
+            "identmap-cli",
+            "--features",
+            "preflight",
+            "--test",
+            "kernels",
+            "--test",
+            "preflight",
+        ],
     ] {
         let mut command = cargo(["test", "--locked", "--release"]);
         command.args(test).env("IDENTMAP_CACHE", tools::cache());
