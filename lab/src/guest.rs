@@ -296,18 +296,23 @@ impl Qemu {
         let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
         let console = fs::read(results.join("console.log")).unwrap_or_default();
         let console = String::from_utf8_lossy(&console);
-        let mut text = String::new();
-        for line in errors.lines().filter(|line| !line.contains("TCG doesn't support")) {
-            text += "\n  qemu: ";
-            text += line;
-        }
-        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-        for line in &lines[lines.len().saturating_sub(20)..] {
-            text += "\n  console: ";
-            text += line.trim_end();
-        }
-        text
+        last_words(&errors, &console, 20)
     }
+}
+
+/// What QEMU said, and the last `most` lines of a console, each on a line of its own.
+pub(crate) fn last_words(errors: &str, console: &str, most: usize) -> String {
+    let mut text = String::new();
+    for line in errors.lines().filter(|line| !line.contains("TCG doesn't support")) {
+        text += "\n  qemu: ";
+        text += line;
+    }
+    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
+    for line in &lines[lines.len().saturating_sub(most)..] {
+        text += "\n  console: ";
+        text += line.trim_end();
+    }
+    text
 }
 
 /// QEMU's options split at commas; a doubled one stands for itself.

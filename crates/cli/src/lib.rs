@@ -18,6 +18,7 @@ mod picture;
 mod record;
 #[cfg_attr(not(feature = "preflight"), path = "runs_absent.rs")]
 mod runs;
+mod sight;
 mod source;
 
 use std::process::ExitCode;

@@ -18,21 +18,7 @@ use crate::args::Entry;
 use crate::commands::preflight::{emulate, kernel, label};
 use crate::firmware;
 use crate::output::Failure;
-
-/// What is known of the kernel that is entered, and what its runs showed.
-pub(crate) struct Sight {
-    pub(crate) version: Option<KernelVersion>,
-    pub(crate) seen: Vec<Seen>,
-    pub(crate) rows: Vec<RunRow>,
-    pub(crate) assumptions: Vec<String>,
-}
-
-/// One producer that is possible, with what is missing under its map.
-pub(crate) struct Found {
-    pub(crate) label: String,
-    pub(crate) diagnosis: Diagnosis,
-    pub(crate) general: Generalised,
-}
+use crate::sight::{Found, Sight};
 
 /// Runs it under the map of every producer that is possible. The processor that is supposed, and the
 /// segments, are noted in the machine.

@@ -4,27 +4,14 @@
 use std::path::{Path, PathBuf};
 
 use identmap::PhysRange;
-use identmap_audit::{Diagnosis, Generalised, Matrix, Seen};
+use identmap_audit::Matrix;
 use identmap_linux::{KernelVersion, Producer};
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
-use identmap_report::RunRow;
 
 use crate::args::Entry;
 use crate::output::Failure;
-
-pub(crate) struct Sight {
-    pub(crate) version: Option<KernelVersion>,
-    pub(crate) seen: Vec<Seen>,
-    pub(crate) rows: Vec<RunRow>,
-    pub(crate) assumptions: Vec<String>,
-}
-
-pub(crate) struct Found {
-    pub(crate) label: String,
-    pub(crate) diagnosis: Diagnosis,
-    pub(crate) general: Generalised,
-}
+use crate::sight::{Found, Sight};
 
 pub(crate) fn check(
     _: &Path,

@@ -11,21 +11,10 @@ use serde_json::Value;
 mod kernel;
 #[path = "support/bzimage.rs"]
 mod made_kernel;
+#[path = "support/samples.rs"]
+mod samples;
 
-const SAMPLES: [&str; 12] = [
-    "uv-2019",
-    "uv-2023",
-    "laptop-2024",
-    "poweredge-r7625",
-    "epyc-rmp",
-    "epyc-1536g",
-    "epyc-crashkernel",
-    "intel-brickland",
-    "desktop-x870e",
-    "ec2-t3",
-    "bios-x8sie",
-    "qemu-ovmf",
-];
+use samples::SAMPLES;
 
 #[test]
 fn check_fields_are_documented() {

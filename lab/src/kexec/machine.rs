@@ -322,17 +322,7 @@ impl Guest {
     pub fn last_words(&self) -> String {
         let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
         let console = self.console();
-        let mut text = String::new();
-        for line in errors.lines().filter(|line| !line.contains("TCG doesn't support")) {
-            text += "\n  qemu: ";
-            text += line;
-        }
-        let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-        for line in &lines[lines.len().saturating_sub(8)..] {
-            text += "\n  console: ";
-            text += line.trim_end();
-        }
-        text
+        guest::last_words(&errors, &console, 8)
     }
 
     fn start(spec: &Spec, snapshot: Option<&Path>, console: &Path) -> Result<Self, Trouble> {

@@ -14,7 +14,8 @@ use identmap_report::{DiagnoseReport, Diagnosed, Missing, missing, producer_text
 
 use crate::args::{Diagnose, Output};
 use crate::output::{Failure, Status};
-use crate::runs::{self, Found};
+use crate::runs;
+use crate::sight::Found;
 use crate::source;
 
 pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
