@@ -20,8 +20,8 @@ pub(crate) struct Linux {
     pub(crate) executable: String,
     /// Nanoseconds of one build.
     pub(crate) build: f64,
-    /// By rounds, as a multiple of `memset` in the same process.
-    pub(crate) ratio: f64,
+    /// By rounds, as a multiple of `memset` to 0 and to 0xe3 in the same process.
+    pub(crate) ratios: [f64; 2],
 }
 
 /// Measures a case, with every source that can have it.
@@ -64,8 +64,9 @@ fn parse(line: &str, repeats: u64) -> Option<Linux> {
     let (_series, package, policy) = (fields.next()?, fields.next()?, fields.next()?);
     let (tables, executable) = (fields.next()?.parse().ok()?, fields.next()?);
     let times: Vec<f64> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
-    let rounds = times.chunks_exact(2);
-    let ratio = rounds.clone().map(|round| round[0] / round[1]).collect();
+    let rounds = times.chunks_exact(3);
+    let ratios =
+        [1, 2].map(|of| median(rounds.clone().map(|round| round[0] / round[of]).collect()));
     let build = rounds.map(|round| round[0] / repeats as f64).collect();
     let version = package.rsplit(' ').next()?;
     Some(Linux {
@@ -74,6 +75,6 @@ fn parse(line: &str, repeats: u64) -> Option<Linux> {
         tables,
         executable: executable.into(),
         build: median(build),
-        ratio: median(ratio),
+        ratios,
     })
 }

@@ -26,8 +26,8 @@ linux   compares tables with those of Linux's own ident_map.c, fetched from Debi
 crates  compares plans with the tables of other crates, at every boundary of a leaf
 time    measures Linux's ident_map.c with the requests of standard input, one \"START END\" a line
         (decimal, half-open). One line a source, fields separated by tabs: series, package, policy,
-        tables, executable, then for each round the nanoseconds of all its builds and of as many
-        memsets of the same bytes
+        tables, executable, then for each round the nanoseconds of all its builds, of as many
+        memsets of the same bytes to 0, and to 0xe3
 
   --sequences N   how many sequences of requests (linux: for each source; default 100000)
   --series S      only this source; may be repeated

@@ -45,8 +45,8 @@ pub(crate) struct Times {
     pub(crate) status: u64,
     /// Tables of one build.
     pub(crate) tables: u64,
-    /// Nanoseconds of a round of builds, and of a round of memsets of the same bytes.
-    pub(crate) rounds: Vec<(u64, u64)>,
+    /// Nanoseconds of a round of builds, of a round of memsets of the same bytes to 0, and to 0xe3.
+    pub(crate) rounds: Vec<[u64; 3]>,
 }
 
 impl Shim {
@@ -143,7 +143,8 @@ impl Shim {
         let words = &mut self.words;
         let mut word = || words.next().ok_or_else(|| io::Error::other("the answer is cut short"));
         let (status, tables) = (word()?, word()?);
-        let rounds = (0..rounds).map(|_| Ok((word()?, word()?))).collect::<io::Result<_>>()?;
+        let rounds =
+            (0..rounds).map(|_| Ok([word()?, word()?, word()?])).collect::<io::Result<_>>()?;
         Ok(Times { status, tables, rounds })
     }
 }

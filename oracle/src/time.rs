@@ -63,8 +63,8 @@ fn measure(source: &Source, sequence: &Sequence, rounds: u64, repeats: u64) -> i
     let (policy, tables, executable) = (behaviour.policy, times.tables, executable.display());
     let mut out = io::stdout().lock();
     write!(out, "{series}\t{package}\t{policy}\t{tables}\t{executable}")?;
-    for (build, memset) in times.rounds {
-        write!(out, "\t{build}\t{memset}")?;
+    for [build, zeroes, bytes] in times.rounds {
+        write!(out, "\t{build}\t{zeroes}\t{bytes}")?;
     }
     writeln!(out)
 }

@@ -73,10 +73,10 @@ impl Memory {
 
     /// One `memset` over the first tables.
     #[allow(unsafe_code)]
-    pub(crate) fn clear(&mut self, tables: usize) {
+    pub(crate) fn set(&mut self, byte: u8, tables: usize) {
         let tables = &mut self.tables[..tables];
-        // SAFETY: the slice is valid for writes of its whole length; 0 is a valid word.
-        unsafe { std::ptr::write_bytes(tables.as_mut_ptr(), 0, tables.len()) };
+        // SAFETY: the slice is valid for writes of its whole length; eight equal bytes are a valid word.
+        unsafe { std::ptr::write_bytes(tables.as_mut_ptr(), byte, tables.len()) };
     }
 
     fn len(&self) -> u64 {
