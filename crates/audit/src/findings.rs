@@ -327,7 +327,11 @@ fn of_cautions(exposures: &[Exposure]) -> Vec<Finding> {
         let parts = ranges::normalise(parts);
         let rule = exposure.hazard.rule;
         let bytes = ranges::total(&parts);
-        let why = format!("{bytes} bytes in {} ranges mapped by over-reach; unwise", parts.len());
+        let ranges = match parts.len() {
+            1 => "one range".to_owned(),
+            many => format!("{many} ranges"),
+        };
+        let why = format!("{bytes} bytes in {ranges} mapped by over-reach; unwise");
         let finding =
             Finding::new("exposure", Severity::Info, Confidence::Certain, rule.title, why);
         let finding = finding.link(rule.source);

@@ -65,6 +65,14 @@ fn ranges_fields_are_documented() {
 }
 
 #[test]
+fn needs_fields_are_documented() {
+    let lines = SAMPLES.iter().map(|name| words(&format!("needs sample:{name} --all")));
+    let known =
+        "needs sample:laptop-2024 --producer 6.7.6 --consumer 6.7.6 --config-table 0xc7a01018+360";
+    assert_fields_are_documented("needs", lines.chain([words(known)]));
+}
+
+#[test]
 fn tables_fields_are_documented() {
     let files = kernel::Files::new("json-fields");
     let [dump, kallsyms, btf, odd] =

@@ -113,6 +113,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diagnose") => "Nothing is missing.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("needs") => "All that is surely needed is mapped.",
         Some("ranges") => "The ranges were listed.",
         Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
@@ -131,6 +132,7 @@ fn exit_status(command: Option<&str>) -> Roff {
     let problem = match command {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
+        Some("needs") => "Something that is surely needed is not mapped.",
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
         Some(
@@ -160,6 +162,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
         }
+        Some("needs") => "Of something it cannot be told whether it is needed, or mapped.",
         Some("diff") => "Memory cannot be compared.",
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
@@ -363,6 +366,27 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Of another machine, with a processor by name.",
             ),
             ("identmap diagnose dmesg.txt", "By rules about kernels, without one."),
+        ],
+    ),
+    (
+        "needs",
+        &[
+            (
+                "identmap needs",
+                "All that must be mapped on this machine. As root, or much is not known.",
+            ),
+            (
+                "identmap needs dmesg.txt --consumer 6.12.30 -o +requested-by,by",
+                "For one kernel; which releases request it, and which request made its leaf.",
+            ),
+            (
+                "identmap needs dmesg.txt --all -o rule,needed,releases",
+                "Every rule, and the releases that follow it.",
+            ),
+            (
+                "identmap needs --kernel /boot/vmlinuz-6.12",
+                "What that kernel's first instructions touch, in place of the rules.",
+            ),
         ],
     ),
     (
