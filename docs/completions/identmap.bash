@@ -255,12 +255,16 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__decode)
-            opts="-p -J -q -b -h --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --message --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --machine)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -37,7 +37,7 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "needs" -d 'List all that must be mapped for the jump: why, since which kernel, by which leaf'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "needs" -d 'List what must be mapped for the jump, and by which leaf it is'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
@@ -47,7 +47,7 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say w
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -394,6 +394,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand triage" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l message -d 'In place of a log: what kexec(8) said, or an errno (its name, text or number)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l machine -d 'The machine it happened on: live, FILE (a bundle or a boot log), or sample:NAME' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
@@ -451,7 +452,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_s
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "needs" -d 'List all that must be mapped for the jump: why, since which kernel, by which leaf'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "needs" -d 'List what must be mapped for the jump, and by which leaf it is'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
@@ -461,7 +462,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_s
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "unload" -d 'Unload what is loaded'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

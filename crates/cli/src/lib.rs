@@ -4,6 +4,7 @@
 
 mod args;
 mod commands;
+mod complaints;
 mod disk;
 mod firmware;
 mod image;

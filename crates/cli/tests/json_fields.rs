@@ -117,6 +117,7 @@ fn decode_fields_are_documented() {
         format!("decode {dumps}/forms.txt --machine sample:laptop-2024"),
         format!("decode {dumps}/kexec-debug-gap.txt --machine sample:laptop-2024"),
         format!("decode {} --machine {}", odd.display(), machine.display()),
+        format!("decode {dumps}/../errors/kexec-load.txt"),
     ];
     assert_fields_are_documented("decode", lines.iter().map(|line| words(line)));
     std::fs::remove_file(&odd).unwrap();

@@ -166,7 +166,7 @@ impl NeedsReport {
             rows.extend(unused.into_iter().map(|row| (None, row)));
         }
         // By address; what lies nowhere that is known comes last, and what is not needed after that.
-        let last = |row: &NeedRow| (row.place == Some("unknown"), row.place.is_none());
+        let last = |row: &NeedRow| (row.place.is_none(), row.place == Some("unknown"));
         rows.sort_by_key(|(first, row)| (last(row), *first));
         NeedsReport {
             schema: "identmap.needs/1",

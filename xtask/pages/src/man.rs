@@ -126,7 +126,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("check") => "Safe, or not so bad as --fail-on says.",
         Some("fleet") => "All are safe, or not so bad as --fail-on says.",
         Some("triage") => "Causes were listed, whatever they are.",
-        Some("decode") => "Dumps were explained.",
+        Some("decode") => "Something was explained.",
         _ => "Safe: no problem was found.",
     };
     let problem = match command {
@@ -168,7 +168,9 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unusable = match command {
         Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
-        Some("decode") => "Usage, input that cannot be read, or no register dump in it.",
+        Some("decode") => {
+            "Usage, input that cannot be read, or nothing in it that can be explained."
+        }
         Some("load" | "exec" | "unload") => {
             "Usage, input that cannot be used, or the kernel refused: the message says why. What was loaded stays."
         }
@@ -305,6 +307,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "decode",
         &[
+            (
+                "identmap decode --message 'kexec_load: Cannot assign requested address'",
+                "Why an image was not loaded, and what to do. An errno's name alone will do.",
+            ),
+            (
+                "kexec -l /boot/vmlinuz 2>&1 | identmap decode",
+                "The same, with the list of segments that kexec(8) prints.",
+            ),
             ("identmap decode console.log", "Every register dump in a console's log."),
             (
                 "identmap decode console.log --machine bundle.json",

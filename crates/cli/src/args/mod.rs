@@ -113,7 +113,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Write one HTML file: verdict, pictures, hand-over, tables, facts
     Report(Report),
-    /// List all that must be mapped for the jump: why, since which kernel, by which leaf
+    /// List what must be mapped for the jump, and by which leaf it is
     Needs(Needs),
     /// List the machine's memory, one range a line
     Ranges(Ranges),
@@ -144,7 +144,7 @@ pub(crate) enum Command {
     Unload(Unload),
     /// Say what a failed jump was likely to be, and how to see the next one
     Triage(Triage),
-    /// Explain register dumps of kexec's debug handler, of oopses, of QEMU
+    /// Explain why an image was not loaded; and register dumps
     Decode(Decode),
     /// Put what a machine tells into one file, without what identifies it
     Capture(Capture),

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{Entry, Facts, ListArgs};
 
-/// List all that must be mapped for the jump: why, since which kernel, by which leaf
+/// List what must be mapped for the jump, and by which leaf it is
 ///
 /// One line for each thing that the running kernel's last instructions and the next kernel's first touch before
 /// that has its own page tables, sorted by address. What cannot be read is listed as such, never left out.
