@@ -181,7 +181,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --picture --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --timeout --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -237,6 +237,10 @@ _identmap() {
                     ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --picture)
@@ -481,7 +485,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__fleet)
-            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --depth --jobs --json --quiet --bytes --color --help"
+            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --timeout --depth --jobs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -509,6 +513,10 @@ _identmap() {
                     ;;
                 --fail-on)
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --depth)
@@ -1069,7 +1077,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__needs)
-            opts="-p -k -o -n -r -P -J -q -b -h --panic --kernel --all --each --output --noheadings --raw-output --pairs --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -k -o -n -r -P -J -q -b -h --panic --kernel --all --each --timeout --output --noheadings --raw-output --pairs --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1080,6 +1088,10 @@ _identmap() {
                     return 0
                     ;;
                 -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

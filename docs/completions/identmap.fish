@@ -46,7 +46,7 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a 
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump likely was, and how to see the next one'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
@@ -68,6 +68,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d '
 warning\t''
 info\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l timeout -d 'Give up after SECONDS, with exit status 3: cannot tell. 0 waits for ever [default: 60; 300 where a kernel is run; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -184,6 +185,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet 
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches stands instead of the rules about kernels (feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l timeout -d 'Give up after SECONDS, with exit status 3: cannot tell. 0 waits for ever [default: 60; 300 where a kernel is run; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cmdline -d 'The kernel\'s command line' -r
@@ -436,6 +438,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l fail-on -d '
 warning\t''
 info\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l timeout -d 'Count a machine as unreadable that takes longer than SECONDS. 0 waits for ever [default: 60; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l depth -d 'How deep to look into directories' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l jobs -d 'How many machines to judge at once [default: one for each processor]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -461,7 +464,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_s
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump likely was, and how to see the next one'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
 complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'

@@ -26,7 +26,8 @@ pub use general::{
 };
 pub use kdump::{Dumps, KdumpState, kdump_of_system};
 pub use matrix::{
-    Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of, matrix_rows,
+    Candidate, Hypothesis, LevelWay, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of,
+    matrix_rows,
 };
 pub use own::check_own;
 pub use planned::Planned;

@@ -5,6 +5,7 @@
 mod args;
 mod commands;
 mod complaints;
+mod deadline;
 mod disk;
 mod firmware;
 mod image;

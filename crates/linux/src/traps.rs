@@ -25,12 +25,16 @@ pub const LEVEL_CHANGE_SOURCE: &str =
 /// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it.
 #[must_use]
 pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> bool {
+    machine.cpu.la57_active == Some(true) && drops_a_level_badly(traits, consumer)
+}
+
+/// The same, supposing that the producer runs with 5 levels and the consumer with 4.
+#[must_use]
+pub fn drops_a_level_badly(traits: &Traits, consumer: &Consumer) -> bool {
     let fixed = |version: &KernelVersion| {
         PGD_FLAGS_MASKED.iter().any(|span| span.covers(&version.releases()))
     };
-    machine.cpu.la57_active == Some(true)
-        && traits.noptishadow
-        && !consumer.version.as_ref().is_some_and(fixed)
+    traits.noptishadow && !consumer.version.as_ref().is_some_and(fixed)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ fn exit_status(command: Option<&str>) -> Roff {
             | "decode",
         ) => "",
         Some("fleet") => {
-            "None is unsafe, but of at least one it cannot be told, or it cannot be read."
+            "None is unsafe, but of at least one it cannot be told, or it cannot be read (or not in time)."
         }
         Some("load") => {
             "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
@@ -164,10 +164,14 @@ fn exit_status(command: Option<&str>) -> Roff {
         }
         Some("needs") => "Of something it cannot be told whether it is needed, or mapped.",
         Some("diff") => "Memory cannot be compared.",
+        Some("check" | "preflight") => {
+            "Cannot tell: something needed for a verdict is not known, which the output says; or there was no answer \
+             within --timeout, and then no output."
+        }
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
     let unusable = match command {
-        Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
+        Some("fleet") => "Usage, nothing that could be read, or a file that cannot be written.",
         Some("decode") => {
             "Usage, input that cannot be read, or nothing in it that can be explained."
         }
@@ -266,6 +270,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "What if the running kernel had this page in its map too?",
             ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
+            ("identmap check -q --timeout 10", "As a gate that takes ten seconds at most."),
             (
                 "identmap check --panic",
                 "Would a crash be caught? The crash kernel's image, and kdump.",

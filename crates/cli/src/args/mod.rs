@@ -6,6 +6,7 @@ mod diagnose;
 mod facts;
 mod fleet;
 mod kernel;
+mod limit;
 mod list;
 mod load;
 mod needs;
@@ -32,6 +33,7 @@ pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
+pub(crate) use limit::Limit;
 pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
 pub(crate) use needs::Needs;
@@ -142,7 +144,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Unload what is loaded
     Unload(Unload),
-    /// Say what a failed jump was likely to be, and how to see the next one
+    /// Say what a failed jump likely was, and how to see the next one
     Triage(Triage),
     /// Explain why an image was not loaded; and register dumps
     Decode(Decode),
@@ -185,6 +187,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 
     #[command(flatten)]
     pub(crate) picture: PictureArgs,
