@@ -57,6 +57,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l uv -d 'Wheth
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -87,6 +89,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Wh
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -107,6 +111,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
@@ -147,6 +153,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -170,6 +178,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -l consumer -d
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
@@ -196,6 +206,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand needs" -l uv -d 'Wheth
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -219,6 +231,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
@@ -254,6 +268,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l consumer -d 'T
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -d 'Where the EFI system table lies' -r
@@ -329,6 +345,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whethe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -384,6 +402,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand triage" -l uv -d 'Whet
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -403,6 +423,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l system-table -d 'Where the EFI system table lies' -r
