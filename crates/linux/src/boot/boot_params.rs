@@ -317,7 +317,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::bzimage_for_tests;
 
     fn u64_at(bytes: &[u8], at: usize) -> u64 {
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -329,7 +328,7 @@ mod tests {
 
     #[test]
     fn the_chain_is_where_the_kernel_follows_it() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let region = |i: u64| Region {
             range: PhysRange::from_len(i << 20, 0x1000).unwrap(),
@@ -382,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_command_line_too_long_is_refused() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let line = "x".repeat(2048);
         let params = BootParams {
