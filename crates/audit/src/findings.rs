@@ -4,7 +4,8 @@ use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
 use identmap_linux::{Condition, Consumer, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
-    Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
+    Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, map_doubts, ranges,
+    undecided,
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
@@ -41,6 +42,10 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
             .remedy("give the whole map"),
         ),
         Some(_) => {}
+    }
+    for missing in map_doubts(machine) {
+        let what = "the memory map may not be the running kernel's, or not whole";
+        found.push(doubt("partial-map", what, &missing.why).remedy(missing.supply));
     }
     for missing in undecided(machine) {
         let finding = doubt("hazard-unknown", missing.rule.title, missing.why);

@@ -39,7 +39,12 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         boot.machine.cpu.pdpe1gb = Some(true);
         return true;
     }
+    if let Some(total) = rest.strip_prefix("Memory: ").and_then(counted_ram) {
+        boot.machine.ram_kib = Some(total);
+        return true;
+    }
     if let Some(at) = rest.find("max_arch_pfn = ") {
+        last_pfn(&mut boot.machine, rest);
         return max_arch_pfn(&mut boot.machine, &rest[at + "max_arch_pfn = ".len()..]);
     }
     if let Some(result) = crash_kernel(text, body) {
@@ -68,6 +73,24 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
     }
     processor(boot, rest)
+}
+
+/// `16181208K/16680692K available`: RAM in the kernel's hands and RAM that there is, in KiB
+/// (`mem_init_print_info()` in `mm/mm_init.c`, `mm/page_alloc.c` before 6.3). To Linux 3.10, with a small
+/// `k`, the second number is where RAM ends, holes and all: not taken.
+fn counted_ram(rest: &str) -> Option<u64> {
+    let (free, rest) = rest.split_once("K/")?;
+    let (total, rest) = rest.split_once('K')?;
+    free.parse::<u64>().ok().filter(|_| rest.starts_with(" available"))?;
+    total.parse().ok()
+}
+
+/// `last_pfn = 0x42f000 max_arch_pfn = …` (`e820_end_pfn()`): first of all RAM, then, if that ends past 4 GiB,
+/// of the RAM below.
+fn last_pfn(machine: &mut Machine, rest: &str) {
+    let digits = rest.split_once("last_pfn = 0x").map(|(_, tail)| tail.split(' ').next());
+    let pfn = digits.flatten().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    machine.last_pfn = machine.last_pfn.max(pfn);
 }
 
 /// Printed where the kernel takes RAM beside the RMP table out of its map
