@@ -299,6 +299,8 @@ pub struct Machine {
     pub kernel: Option<String>,
     /// The banner after the release (compiler, build number, distribution's version).
     pub kernel_banner: Option<String>,
+    /// Whether the running kernel is a 32-bit one, by the end of its address space.
+    pub kernel_is_32bit: Option<bool>,
     /// Command line of the running kernel.
     pub cmdline: Option<String>,
     /// Memory maps, in the order of the source.

@@ -89,7 +89,6 @@ struct Reader<'n> {
     within_iomem: bool,
     recognised: bool,
     diff_noted: bool,
-    iomem_cut: bool,
 }
 
 impl<'n> Reader<'n> {
@@ -107,7 +106,6 @@ impl<'n> Reader<'n> {
             within_iomem: false,
             recognised: false,
             diff_noted: false,
-            iomem_cut: false,
         }
     }
 
@@ -217,7 +215,7 @@ impl<'n> Reader<'n> {
         }
         if line.last && within && is_cut_listing(line.text.trim()) {
             self.note(line.number, "the last line is cut: an entry of /proc/iomem is lost", true);
-            self.iomem_cut = true;
+            self.header.lost.iomem = true;
             return Ok(true);
         }
         if let Some(result) = self.records.grep_line(&line.text, body, line.number) {
@@ -481,7 +479,7 @@ impl<'n> Reader<'n> {
                     true,
                 );
                 if self.within_iomem {
-                    self.iomem_cut = true;
+                    self.header.lost.iomem = true;
                 } else {
                     self.boot.machine.lost.map = true;
                 }
@@ -519,7 +517,7 @@ impl<'n> Reader<'n> {
         machine.notes.splice(0..0, self.notes);
         if !self.iomem.is_empty() {
             machine.iomem = self.iomem.finish(&mut machine.notes);
-            machine.lost.iomem = self.iomem_cut;
+            machine.lost.iomem = self.header.lost.iomem;
         }
         let (memmap, runtime) = self.records.finish(&mut machine.notes);
         if !memmap.is_empty() {
