@@ -125,8 +125,9 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
-    // A run has seen whether a change of levels goes well.
+    // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
+        found.extend(findings::of_consumer(&question.consumer));
         found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
     }
 

@@ -9,6 +9,7 @@ use identmap::{PhysAddr, PhysRange};
 use identmap_machine::{CpuVendor, Layout, Machine, MemType, ranges};
 
 use crate::firmware::{self, Basis, ConfigTablePlace};
+use crate::history;
 use crate::release::{Release, Releases};
 use crate::requests::{Kind, segment_space};
 use crate::version::KernelVersion;
@@ -24,6 +25,16 @@ pub struct Consumer {
     pub efi_info: Option<bool>,
     /// Built with `CONFIG_AMD_MEM_ENCRYPT`, as distributions do; only `Some(false)` takes needs away.
     pub sev_code: Option<bool>,
+}
+
+impl Consumer {
+    /// Whether this may be of a later series than any whose first instructions were read (those of 7.3.4 are
+    /// 7.2.13's): what else it touches is not known.
+    #[must_use]
+    pub fn is_newer_than_read(&self) -> bool {
+        let series = history::NEWEST_READ.next_series();
+        self.version.as_ref().is_some_and(|version| version.releases().from >= series)
+    }
 }
 
 /// One rule: who needs something, and how that is known.
