@@ -2,6 +2,7 @@
 
 mod by_rule;
 mod check;
+mod conflicts;
 mod coverage;
 mod diagnose;
 mod finding;

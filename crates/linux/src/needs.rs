@@ -325,6 +325,25 @@ pub fn of_the_jump(machine: &Machine, layout: Option<&Layout>, kind: Kind) -> Ne
     }
 }
 
+/// Whether the loader hands `efi_info` over, so that the consumer looks for EFI's tables.
+#[must_use]
+pub fn efi_info(machine: &Machine, consumer: &Consumer) -> Option<bool> {
+    if consumer.efi_info.is_some() {
+        return consumer.efi_info;
+    }
+    let off = machine.cmdline.as_deref().is_some_and(|line| {
+        line.split_whitespace().any(|w| {
+            w == "noefi"
+                || w.strip_prefix("efi=").is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
+        })
+    });
+    match firmware::efi_booted(machine) {
+        // Without run-time services, what is handed over depends on the loader.
+        Some(true) if off => None,
+        booted => booted,
+    }
+}
+
 struct Needs<'a> {
     machine: &'a Machine,
     layout: Option<&'a Layout>,
@@ -403,21 +422,7 @@ impl Needs<'_> {
     }
 
     fn efi_info(&self) -> Option<bool> {
-        if self.consumer.efi_info.is_some() {
-            return self.consumer.efi_info;
-        }
-        let off = self.machine.cmdline.as_deref().is_some_and(|line| {
-            line.split_whitespace().any(|w| {
-                w == "noefi"
-                    || w.strip_prefix("efi=")
-                        .is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
-            })
-        });
-        match firmware::efi_booted(self.machine) {
-            // Without run-time services, what is handed over depends on the loader.
-            Some(true) if off => None,
-            booted => booted,
-        }
+        efi_info(self.machine, self.consumer)
     }
 
     fn segments(&mut self, kind: Kind) {
