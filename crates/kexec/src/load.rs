@@ -187,6 +187,8 @@ pub enum LoadError {
     Purgatory(PurgatoryError),
     /// The kernel cannot be entered with 5 levels, which are in use.
     FiveLevels,
+    /// 5 levels are in use, and an ELF kernel does not say whether it can be entered with them.
+    ElfFiveLevels,
     /// A crash kernel, and what its core header is made from is not known.
     CrashFacts,
     /// An ELF kernel whose pieces are no image.
@@ -213,6 +215,10 @@ impl core::fmt::Display for LoadError {
                 "the running kernel uses 5-level paging, and this one cannot be entered with it (no XLF_5LEVEL); \
                  boot the running kernel with no5lvl first",
             ),
+            LoadError::ElfFiveLevels => f.write_str(
+                "the running kernel uses 5 levels of page tables, and an ELF kernel does not say whether it can be \
+                 entered with them: load its bzImage, or boot the running kernel with no5lvl first",
+            ),
             LoadError::CrashFacts => f.write_str(
                 "what a crash kernel's core header is made from could not be read (/sys/kernel/vmcoreinfo, \
                  /sys/devices/system/cpu/cpu*/crash_notes, /proc/kcore)",
@@ -233,8 +239,12 @@ impl Job<'_> {
         let shape = Shape::of(self.kernel)?;
         let base = MapBase::new(self.machine, self.kind, self.consumer, self.map, self.c_bit)
             .map_err(LoadError::Map)?;
-        if base.config.levels == identmap::Levels::Five && !shape.five_levels {
-            return Err(LoadError::FiveLevels);
+        if base.config.levels == identmap::Levels::Five {
+            match shape.five_levels {
+                Some(true) => {}
+                Some(false) => return Err(LoadError::FiveLevels),
+                None => return Err(LoadError::ElfFiveLevels),
+            }
         }
         let free = self.free()?;
         let mut tables = 1;
@@ -521,7 +531,8 @@ struct Shape {
     movable: bool,
     /// Where it is entered, from its start.
     entry: u64,
-    five_levels: bool,
+    /// Whether it can be entered with 5 levels in use; `None`: it does not say.
+    five_levels: Option<bool>,
     header: Vec<u8>,
     cmdline_max: u64,
 }
@@ -555,7 +566,7 @@ impl Shape {
             fixed: (!image.is_relocatable()).then_some(image.pref_address()),
             movable: false,
             entry: ENTRY_64,
-            five_levels: image.enters_with_5_levels(),
+            five_levels: Some(image.enters_with_5_levels()),
             header: image.setup_header().to_vec(),
             cmdline_max: image.cmdline_size(),
         }
@@ -598,8 +609,9 @@ impl Shape {
             // `phys_base` takes up the difference (`__startup_64()`).
             movable: true,
             entry,
-            // Without a decompressor nobody changes the number of levels: the kernel proper takes what it finds.
-            five_levels: true,
+            // Without a decompressor nobody changes the number of levels, and without CONFIG_X86_5LEVEL
+            // `__startup_64()` makes tables of 4 whatever CR4 says.
+            five_levels: None,
             header: elf_header(end - start),
             // `COMMAND_LINE_SIZE` is 2048 with its zero (`arch/x86/include/asm/setup.h`).
             cmdline_max: 2047,

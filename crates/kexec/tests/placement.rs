@@ -6,7 +6,7 @@ use identmap_audit::Coverage;
 use identmap_kexec::format::Kernel;
 use identmap_kexec::{CrashFacts, Image, Job, LoadError, MapChoice};
 use identmap_linux::boot::RngSeed;
-use identmap_linux::{Consumer, Kind};
+use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::{
     CrashKernel, EfiTable, IomemEntry, Machine, MapEntry, MapOrigin, MemMap, MemType, ranges,
 };
@@ -74,6 +74,7 @@ struct Try<'a> {
     crash: Option<CrashFacts>,
     unlike: Vec<Vec<PhysRange>>,
     seed: Option<RngSeed>,
+    consumer: Consumer,
 }
 
 impl<'a> Try<'a> {
@@ -87,6 +88,7 @@ impl<'a> Try<'a> {
             crash: None,
             unlike: Vec::new(),
             seed: None,
+            consumer: Consumer::default(),
         }
     }
 
@@ -100,7 +102,7 @@ impl<'a> Try<'a> {
             running: None,
             efi: None,
             efi_map: &[],
-            consumer: &Consumer::default(),
+            consumer: &self.consumer,
             map: &self.choice,
             c_bit: None,
             keep: &[],
@@ -478,4 +480,15 @@ fn an_elf_kernel_is_moved_as_a_whole() {
     let image = Try::new(&moved, elf()).image().unwrap();
     assert_sound(&image, &[above], &[]);
     assert_eq!((image.kernel_entry - 0x200) % UNIT, 0);
+    // It does not say whether it takes 5 levels.
+    let mut five = machine(&[(range(0, 0x9f000), MemType::Usable), (ram, MemType::Usable)]);
+    (five.cpu.la57, five.cpu.la57_active) = (Some(true), Some(true));
+    assert_eq!(Try::new(&five, elf()).image().unwrap_err(), LoadError::ElfFiveLevels);
+    // Nor whether it takes a seed: its version does.
+    for (version, expected) in [(None, false), (Some("5.19.17"), false), (Some("6.0.1"), true)] {
+        let mut made = Try::new(&whole, elf());
+        made.seed = RngSeed::new([7; 32]);
+        made.consumer.version = version.map(|text| KernelVersion::parse(text, None).unwrap());
+        assert_eq!(made.image().unwrap().rng_seed, expected, "{version:?}");
+    }
 }

@@ -179,7 +179,7 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
 }
 
 /// `/proc/vmcore`'s headers.
-struct Core {
+pub(super) struct Core {
     loads: Vec<Load>,
     vmcoreinfo: String,
 }
@@ -201,7 +201,7 @@ const PT_NOTE: u32 = 4;
 const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 impl Core {
-    fn read(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
+    pub(super) fn read(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
         let line = format!("dd if=/proc/vmcore bs=4096 count={} 2>/dev/null", HEADERS / 4096);
         let ran = guest.run(&line, lab.patience)?;
         Self::parse(&ran.output).ok_or_else(|| {
@@ -253,6 +253,14 @@ impl Core {
             top = top.max(end);
         }
         bytes
+    }
+
+    /// Whether all of this is in it.
+    pub(super) fn holds(&self, start: u64, len: u64) -> bool {
+        self.loads.iter().any(|load| {
+            let within = start.checked_sub(load.physical);
+            within.and_then(|at| at.checked_add(len)).is_some_and(|end| end <= load.size)
+        })
     }
 
     fn info(&self, key: &str) -> Option<&str> {
@@ -329,6 +337,8 @@ mod tests {
         ];
         let core = Core { loads, vmcoreinfo: String::new() };
         assert_eq!(core.memory(), 0x1000 + 0x9000);
+        assert!(core.holds(0x10000, 0x8000) && core.holds(0x18fff, 1));
+        assert!(!core.holds(0x10000, 0x8001) && !core.holds(0x2000, 1));
     }
 
     #[test]
