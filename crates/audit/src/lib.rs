@@ -2,6 +2,7 @@
 
 mod by_rule;
 mod check;
+mod conflicts;
 mod coverage;
 mod diagnose;
 mod finding;
@@ -20,6 +21,7 @@ pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUs
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 pub use diagnose::{Diagnosis, Ended, Entry, MOST_ENTRIES, Oracle, Trial, diagnose};
 pub use finding::{Confidence, Finding, Severity, Verdict};
+pub use findings::doubts;
 pub use general::{
     General, Generalised, commit, general, generalise, releases_text, requested_by,
     requested_since, requested_since_text,

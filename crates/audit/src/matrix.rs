@@ -12,8 +12,8 @@ use identmap_linux::{
 };
 use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
 
-use crate::scene::{exposures, fate_in};
-use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage};
+use crate::scene::{Exposure, exposures, fate_in};
+use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage, doubts};
 
 /// One row: a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -183,7 +183,8 @@ pub fn matrix(
             let version = Some(candidate.version.clone());
             let consumer = Consumer { version, ..Consumer::default() };
             let needs = needs::needs(&seen, layout.as_ref(), &consumer, kind);
-            Column { consumer, needs }
+            let doubtful = !doubts(&seen, layout.as_ref(), &consumer).is_empty();
+            Column { consumer, needs, doubtful }
         })
         .collect();
     let maps: Vec<(MatrixRow, RowMap)> = matrix_rows()
@@ -196,7 +197,11 @@ pub fn matrix(
     let (places, what, assumed) = places(&maps, &columns);
     let ways = LevelWay::of(machine);
     let line = |map: &RowMap, way: Option<LevelWay>, place: &[PhysRange]| -> Vec<Outcome> {
-        (0..columns.len()).map(|number| map.outcome(&columns[number], number, way, place)).collect()
+        let cell = |(number, column): (usize, &Column)| {
+            let outcome = map.outcome(column, number, way, place);
+            if column.doubtful { outcome.max(Outcome::Unknown) } else { outcome }
+        };
+        columns.iter().enumerate().map(cell).collect()
     };
     // A row for each way between levels that makes a difference anywhere.
     let mut lines: Vec<(MatrixRow, &RowMap, Option<LevelWay>)> = Vec::new();
@@ -294,6 +299,8 @@ pub fn matrix_rows() -> Vec<MatrixRow> {
 struct Column {
     consumer: Consumer,
     needs: Vec<Need>,
+    /// Something else keeps the answer from being known.
+    doubtful: bool,
 }
 
 /// What one producer maps, for each consumer (only `guarded` minds which).
@@ -341,7 +348,7 @@ impl RowMap {
         let halts = maps
             .iter()
             .flatten()
-            .any(|map| exposures(map, &hazards).iter().any(|e| e.is_grave() && !e.requested));
+            .any(|map| exposures(map, &hazards).iter().any(Exposure::is_grave));
         // The releases that set them request the configuration table, all of them; our own map has none.
         let flags = row.config_table && row.policy != PolicyKind::Guarded;
         RowMap { maps, traits, halts, flags }

@@ -5,12 +5,11 @@ use std::process::Command;
 
 use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::live::Content;
+use made_kernel::BzImage;
 use serde_json::Value;
 
 #[path = "support/kernel.rs"]
 mod kernel;
-#[path = "support/bzimage.rs"]
-mod made_kernel;
 #[path = "support/samples.rs"]
 mod samples;
 
@@ -143,7 +142,8 @@ fn capture_fields_are_documented() {
 #[test]
 fn load_fields_are_documented() {
     let file = std::env::temp_dir().join(format!("identmap-fields-{}", std::process::id()));
-    std::fs::write(&file, made_kernel::bzimage()).expect("a temporary file");
+    let kernel = BzImage { version: "6.1.76 (build@host) #1", ..BzImage::default() };
+    std::fs::write(&file, kernel.bytes()).expect("a temporary file");
     let line = |rest: &str| words(&format!("load {} {rest}", file.display()));
     let laptop = "--source sample:laptop-2024 --levels 4 --producer 6.7.6";
     let lines = [

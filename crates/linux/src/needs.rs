@@ -9,6 +9,7 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_machine::{CpuVendor, Layout, Machine, MemType, ranges};
 
 use crate::firmware::{self, Basis, ConfigTablePlace};
+use crate::history;
 use crate::release::{Release, Releases};
 use crate::requests::{Kind, segment_space};
 use crate::version::KernelVersion;
@@ -24,6 +25,16 @@ pub struct Consumer {
     pub efi_info: Option<bool>,
     /// Built with `CONFIG_AMD_MEM_ENCRYPT`, as distributions do; only `Some(false)` takes needs away.
     pub sev_code: Option<bool>,
+}
+
+impl Consumer {
+    /// Whether this may be of a later series than any whose first instructions were read (those of 7.3.4 are
+    /// 7.2.13's): what else it touches is not known.
+    #[must_use]
+    pub fn is_newer_than_read(&self) -> bool {
+        let series = history::NEWEST_READ.next_series();
+        self.version.as_ref().is_some_and(|version| version.releases().from >= series)
+    }
 }
 
 /// One rule: who needs something, and how that is known.
@@ -314,6 +325,25 @@ pub fn of_the_jump(machine: &Machine, layout: Option<&Layout>, kind: Kind) -> Ne
     }
 }
 
+/// Whether the loader hands `efi_info` over, so that the consumer looks for EFI's tables.
+#[must_use]
+pub fn efi_info(machine: &Machine, consumer: &Consumer) -> Option<bool> {
+    if consumer.efi_info.is_some() {
+        return consumer.efi_info;
+    }
+    let off = machine.cmdline.as_deref().is_some_and(|line| {
+        line.split_whitespace().any(|w| {
+            w == "noefi"
+                || w.strip_prefix("efi=").is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
+        })
+    });
+    match firmware::efi_booted(machine) {
+        // Without run-time services, what is handed over depends on the loader.
+        Some(true) if off => None,
+        booted => booted,
+    }
+}
+
 struct Needs<'a> {
     machine: &'a Machine,
     layout: Option<&'a Layout>,
@@ -392,21 +422,7 @@ impl Needs<'_> {
     }
 
     fn efi_info(&self) -> Option<bool> {
-        if self.consumer.efi_info.is_some() {
-            return self.consumer.efi_info;
-        }
-        let off = self.machine.cmdline.as_deref().is_some_and(|line| {
-            line.split_whitespace().any(|w| {
-                w == "noefi"
-                    || w.strip_prefix("efi=")
-                        .is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
-            })
-        });
-        match firmware::efi_booted(self.machine) {
-            // Without run-time services, what is handed over depends on the loader.
-            Some(true) if off => None,
-            booted => booted,
-        }
+        efi_info(self.machine, self.consumer)
     }
 
     fn segments(&mut self, kind: Kind) {
