@@ -43,6 +43,9 @@ _identmap() {
             identmap,help)
                 cmd="identmap__subcmd__help"
                 ;;
+            identmap,known)
+                cmd="identmap__subcmd__known"
+                ;;
             identmap,load)
                 cmd="identmap__subcmd__load"
                 ;;
@@ -100,6 +103,9 @@ _identmap() {
             identmap__subcmd__help,help)
                 cmd="identmap__subcmd__help__subcmd__help"
                 ;;
+            identmap__subcmd__help,known)
+                cmd="identmap__subcmd__help__subcmd__known"
+                ;;
             identmap__subcmd__help,load)
                 cmd="identmap__subcmd__help__subcmd__load"
                 ;;
@@ -137,7 +143,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -555,7 +561,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -681,6 +687,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__known)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -827,6 +847,40 @@ _identmap() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__known)
+            opts="-o -n -r -P -J -q -b -h --producer --consumer --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

@@ -9,6 +9,7 @@ mod finding;
 mod findings;
 mod general;
 mod kdump;
+mod known_bad;
 mod matrix;
 mod own;
 mod planned;
@@ -27,6 +28,7 @@ pub use general::{
     requested_since, requested_since_text,
 };
 pub use kdump::{Dumps, KdumpState, kdump_of_system};
+pub use known_bad::{KNOWN_BAD, KnownBad, Stretch};
 pub use matrix::{
     Candidate, Hypothesis, LevelWay, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of,
     matrix_rows,

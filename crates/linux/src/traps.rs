@@ -11,7 +11,7 @@ use crate::version::KernelVersion;
 /// 4-level table ("x86/boot: Fix page table access in 5-level to 4-level paging transition").
 /// Debian changelogs name 6.1.160 and 6.12.63; `pgtable_64.c` of 7.2.13 has `PTE_PFN_MASK`.
 /// Releases between that were not read are taken for unfixed.
-const PGD_FLAGS_MASKED: &[Releases] = &[
+pub const PGD_FLAGS_MASKED: &[Releases] = &[
     Releases::rest_of_series(Release::new(6, 1, 160)),
     Releases::rest_of_series(Release::new(6, 12, 63)),
     Releases::since(Release::new(7, 2, 13)),

@@ -114,6 +114,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
         Some("needs") => "All that is surely needed is mapped.",
+        Some("known") => "They were listed.",
         Some("ranges") => "The ranges were listed.",
         Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
@@ -136,8 +137,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
         Some(
-            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status"
-            | "triage" | "decode",
+            "matrix" | "capture" | "tables" | "ranges" | "known" | "report" | "exec" | "unload"
+            | "status" | "triage" | "decode",
         ) => "",
         Some("diagnose") => {
             "Entries are missing, or what is missing must not be mapped, or no entry helps."
@@ -147,8 +148,8 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unknown = match command {
         Some(
-            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
-            | "decode",
+            "map" | "explain" | "capture" | "ranges" | "known" | "report" | "exec" | "unload"
+            | "triage" | "decode",
         ) => "",
         Some("fleet") => {
             "None is unsafe, but of at least one it cannot be told, or it cannot be read (or not in time)."
@@ -401,6 +402,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             (
                 "identmap needs --kernel /boot/vmlinuz-6.12",
                 "What that kernel's first instructions touch, in place of the rules.",
+            ),
+        ],
+    ),
+    (
+        "known",
+        &[
+            ("identmap known", "All of them, with releases and evidence."),
+            (
+                "identmap known --producer $(uname -r) --consumer 6.12.30 -rn -o ID,EVIDENCE",
+                "What this kernel can do to that one, for a script.",
             ),
         ],
     ),
