@@ -138,7 +138,7 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Unload what is loaded
     Unload(Unload),
-    /// Say what a failed jump was likely to be, and how to see the next one
+    /// Say what a failed jump likely was, and how to see the next one
     Triage(Triage),
     /// Explain register dumps of kexec's debug handler, of oopses, of QEMU
     Decode(Decode),
