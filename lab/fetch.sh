@@ -8,6 +8,7 @@
 #   CACHE/kernels/SERIES/      vmlinuz, config, efivarfs.ko, package.txt (name and version)
 #   CACHE/guest/               busybox, kexec and its libraries, as they lie in the initramfs
 #   CACHE/makedumpfile/        makedumpfile, its loader and libraries
+#   CACHE/stub/                systemd's EFI stub, for unified kernel images
 #   CACHE/qemu.txt             versions of QEMU and the firmware packages
 #
 # CACHE is the repository's .cache (ignored by git), or $IDENTMAP_CACHE. QEMU and the firmware are
@@ -46,6 +47,7 @@ main() {
     host_packages || failed+=(qemu)
     apt_private_step guest "$cache/guest" fetch_guest || failed+=(guest)
     apt_private_step makedumpfile "$cache/makedumpfile" fetch_makedumpfile || failed+=(makedumpfile)
+    apt_private_step stub "$cache/stub" fetch_stub || failed+=(stub)
     for series in "${wanted[@]}"; do
         # A kernel fetched before its module was of interest is fetched again.
         [[ -z $renew && -s $cache/kernels/$series/efivarfs.ko ]] || rm -f "$cache/kernels/$series/package.txt"
@@ -129,6 +131,18 @@ fetch_makedumpfile() {
     cp "$(find "$work/root" -path '*bin/makedumpfile' -type f | head -n 1)" "$into/makedumpfile" || return 1
     copy_loader_and_libraries "$work/root" "$into/makedumpfile" "$into" "$into/lib" || return 1
     versions_of "$work" makedumpfile | apt_private_complete "$into" || return 1
+    rm -rf "$work"
+}
+
+fetch_stub() {
+    local into=$1 work="$scratch/stub"
+    apt_private_suites trixie || return 1
+    say "downloading systemd-boot-efi"
+    apt_private_download "$work" systemd-boot-efi || return 1
+    for deb in "$work"/*.deb; do dpkg -x "$deb" "$work/root" || return 1; done
+    mkdir -p "$into" || return 1
+    cp "$(find "$work/root" -name linuxx64.efi.stub -type f | head -n 1)" "$into/" || return 1
+    versions_of "$work" systemd-boot-efi | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 

@@ -64,6 +64,14 @@ fn ranges_fields_are_documented() {
 }
 
 #[test]
+fn needs_fields_are_documented() {
+    let lines = SAMPLES.iter().map(|name| words(&format!("needs sample:{name} --all")));
+    let known =
+        "needs sample:laptop-2024 --producer 6.7.6 --consumer 6.7.6 --config-table 0xc7a01018+360";
+    assert_fields_are_documented("needs", lines.chain([words(known)]));
+}
+
+#[test]
 fn tables_fields_are_documented() {
     let files = kernel::Files::new("json-fields");
     let [dump, kallsyms, btf, odd] =
@@ -108,6 +116,7 @@ fn decode_fields_are_documented() {
         format!("decode {dumps}/forms.txt --machine sample:laptop-2024"),
         format!("decode {dumps}/kexec-debug-gap.txt --machine sample:laptop-2024"),
         format!("decode {} --machine {}", odd.display(), machine.display()),
+        format!("decode {dumps}/../errors/kexec-load.txt"),
     ];
     assert_fields_are_documented("decode", lines.iter().map(|line| words(line)));
     std::fs::remove_file(&odd).unwrap();

@@ -5,7 +5,8 @@ mod bzimage;
 mod placement;
 
 pub use boot_params::{
-    BOOT_PARAMS_LEN, BootParams, BootParamsError, EfiHandover, Handover, SETUP_EFI, SetupEfi,
+    BOOT_PARAMS_LEN, BootParams, BootParamsError, EfiHandover, Handover, RngSeed, SETUP_EFI,
+    SETUP_RNG_SEED, SetupEfi,
 };
 pub use bzimage::{BzImage, ENTRY_64, ImageError};
 pub use placement::{Placement, PlacementError, Room, Strategy};

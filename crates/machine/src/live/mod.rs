@@ -239,6 +239,7 @@ fn memory_maps(inputs: &Inputs, machine: &mut Machine) {
         Content::Bytes(bytes) => match parse::text("/proc/iomem", bytes) {
             Ok(read) => {
                 machine.iomem = read.iomem;
+                machine.lost.iomem = read.lost.iomem;
                 machine.notes.extend(read.notes);
             }
             Err(error) => note(machine, true, &format!("/proc/iomem cannot be read: {error}")),

@@ -13,7 +13,7 @@ use super::iomem::Listings;
 use super::kexec::{self, Block, KexecLine, Ranges};
 use super::text::{Line, Lines};
 use super::{MAX_ENTRIES, MAX_INPUT, MAX_NOTES, Records, platform};
-use crate::model::{CpuVendor, CrashKernel, Machine, MapOrigin, MemMap, Note, Segment, Uv};
+use crate::model::{CpuVendor, CrashKernel, Lost, Machine, MapOrigin, MemMap, Note, Segment, Uv};
 
 /// What an unrecognised input is told.
 const FORMATS: &str = "nothing here is known: expected a boot log (dmesg, journalctl -k) with its `BIOS-e820:` lines, \
@@ -146,6 +146,7 @@ impl<'n> Reader<'n> {
                     "this looks like the end of a map line: an entry is cut",
                     true,
                 );
+                self.boot.machine.lost.map = true;
                 used = Use::Tail;
             }
             self.boot.in_map = None;
@@ -214,6 +215,7 @@ impl<'n> Reader<'n> {
         }
         if line.last && within && is_cut_listing(line.text.trim()) {
             self.note(line.number, "the last line is cut: an entry of /proc/iomem is lost", true);
+            self.header.lost.iomem = true;
             return Ok(true);
         }
         if let Some(result) = self.records.grep_line(&line.text, body, line.number) {
@@ -318,7 +320,8 @@ impl<'n> Reader<'n> {
             Ok(None) => {}
             Err(bad) => {
                 let text = format!("a change of the e820 map cannot be read: {}", bad.expected);
-                self.note(line.number, &text, false);
+                self.note(line.number, &text, true);
+                self.boot.machine.lost.map = true;
             }
         }
         self.boot.in_map = None;
@@ -419,9 +422,11 @@ impl<'n> Reader<'n> {
             Ok(EfiLine::RuntimeHeading) => {
                 efi.runtime_map.clear();
                 self.boot.runtime_heading = true;
+                self.boot.efi_entries = 0;
             }
             Ok(EfiLine::Descriptor(index, descriptor)) => {
                 efi.booted = Some(true);
+                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
                 let map = if self.boot.runtime_heading {
                     &mut efi.runtime_map
                 } else {
@@ -436,12 +441,14 @@ impl<'n> Reader<'n> {
                 }
             }
             Ok(EfiLine::Invalid(index)) => {
+                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
                 let text = format!(
                     "entry {index} of the EFI memory map is no range of memory: it was left out"
                 );
                 self.note(number, &text, false);
             }
             Err(bad) => {
+                self.boot.machine.lost.efi_map = true;
                 let text = format!("a line about EFI cannot be read: {}", bad.expected);
                 self.note(number, &text, true);
             }
@@ -450,6 +457,7 @@ impl<'n> Reader<'n> {
     }
 
     fn new_boot(&mut self, line: usize) {
+        self.boot.end();
         let next = Boot { first_line: line, ..Boot::default() };
         self.boots.push(core::mem::replace(&mut self.boot, next));
         if self.boots.len() >= MAX_NOTES {
@@ -470,6 +478,11 @@ impl<'n> Reader<'n> {
                     "the last line is cut: an entry of a memory map is lost",
                     true,
                 );
+                if self.within_iomem {
+                    self.header.lost.iomem = true;
+                } else {
+                    self.boot.machine.lost.map = true;
+                }
                 Ok(())
             }
             Err(bad) => Err(ParseError::at_line(self.name, line.number, &line.text, &bad)),
@@ -493,6 +506,7 @@ impl<'n> Reader<'n> {
         if !self.recognised {
             return Err(ParseError::whole(self.name, FORMATS));
         }
+        self.boot.end();
         self.boots.push(self.boot);
         join_parts(&mut self.boots);
         for boot in &mut self.boots {
@@ -503,6 +517,7 @@ impl<'n> Reader<'n> {
         machine.notes.splice(0..0, self.notes);
         if !self.iomem.is_empty() {
             machine.iomem = self.iomem.finish(&mut machine.notes);
+            machine.lost.iomem = self.header.lost.iomem;
         }
         let (memmap, runtime) = self.records.finish(&mut machine.notes);
         if !memmap.is_empty() {
@@ -527,6 +542,17 @@ impl<'n> Reader<'n> {
         machine.notes.sort_by_key(|n| n.line);
         Ok(machine)
     }
+}
+
+/// Entries are numbered from 0, and printed in one go.
+fn efi_entry(index: u64, entries: &mut u64, lost: &mut Lost) {
+    if index == 0 {
+        // Printed again: nothing is lost of that yet.
+        lost.efi_map = false;
+        *entries = 0;
+    }
+    lost.efi_map |= index != *entries;
+    *entries = index.saturating_add(1);
 }
 
 /// Reads a line; if it ended too early and the next one looks like its wrapped rest, both together.
