@@ -456,11 +456,10 @@ impl Job<'_> {
         crash::dumped_ram(self.machine)
     }
 
-    /// Its length hangs on the number of checks, and on no address or sum.
+    /// Its length hangs on the number of checks, and on no address or sum. Whether the header is checked is not
+    /// known yet: it has room.
     fn purgatory_len(&self, elfcorehdr: bool) -> u64 {
-        let count = 3
-            + usize::from(!self.initrd.is_empty())
-            + usize::from(elfcorehdr && self.crash.is_some_and(|facts| facts.room.is_none()));
+        let count = 3 + usize::from(!self.initrd.is_empty()) + usize::from(elfcorehdr);
         let blank = Check { range: PhysRange::ALL, crc32c: 0, name: "", tables: false };
         let checks = vec![blank; count];
         Purgatory {
