@@ -432,7 +432,7 @@ mod tests {
         let secret: [u8; 32] = core::array::from_fn(|i| i as u8 + 0xa0);
         let seed = RngSeed::new(secret).unwrap();
         assert_eq!(format!("{seed:?}"), "RngSeed(..)");
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let setup = SetupEfi { fw_vendor: 1, tables: 2, smbios: 3 };
         let plain = BootParams {
