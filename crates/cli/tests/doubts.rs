@@ -258,3 +258,26 @@ fn no_command_says_ok_where_check_cannot_tell() {
     let newer = [&LUCK[..2], &LUCK[4..], &["--consumer", "9.9.9"]].concat();
     assert!(!identmap("matrix", &base(), &newer).1.contains(" OK "));
 }
+
+/// The map of a Superdome Flex pasted alone, without a word of who made it: nothing was forbidden, and 1 GiB
+/// leaves over the ends of its nodes were safe.
+#[test]
+fn a_map_that_looks_like_a_uv_s_may_be_one() {
+    let map = "BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+               BIOS-e820: [mem 0x0000000000100000-0x0000000072c4dfff] usable\n\
+               BIOS-e820: [mem 0x0000000072c4e000-0x00000000fbffffff] reserved\n\
+               BIOS-e820: [mem 0x0000000100000000-0x0000002f7fffffff] usable\n\
+               BIOS-e820: [mem 0x0000002f80000000-0x000000303fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000003040000000-0x0000005f7bffffff] usable\n\
+               BIOS-e820: [mem 0x0000005f7c000000-0x000000603fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000006040000000-0x0000008f7bffffff] usable\n\
+               BIOS-e820: [mem 0x0000008f7c000000-0x000000903fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000009040000000-0x000000bf7bffffff] usable\n\
+               BIOS-e820: [mem 0x000000bf7c000000-0x000000c03fffffff] reserved\n";
+    let facts = ["--sev", "off", "--producer", "6.1.100", "--consumer", "6.12.70"];
+    assert_eq!(check(map, &facts), UNKNOWN);
+    assert_eq!(check(map, &[&facts[..], &["--uv", "off"]].concat()), SAFE);
+    let on = [&facts[..], &["--uv", "on"]].concat();
+    assert_eq!(check(map, &on), UNKNOWN, "whether 1 GiB pages are in use");
+    assert_eq!(check(map, &[&on[..], &["--nogbpages"]].concat()), SAFE);
+}
