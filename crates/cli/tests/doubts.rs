@@ -281,3 +281,27 @@ fn a_map_that_looks_like_a_uv_s_may_be_one() {
     assert_eq!(check(map, &on), UNKNOWN, "whether 1 GiB pages are in use");
     assert_eq!(check(map, &[&on[..], &["--nogbpages"]].concat()), SAFE);
 }
+
+/// One address under a kernel that may do either: `explain` picked one of its ways and did not say so.
+#[test]
+fn explain_says_when_it_depends() {
+    let explain = |producer: &str, more: &[&str]| {
+        let mut args = vec!["explain", "0xc7a01018", "-", "--producer", producer];
+        args.extend(more);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(base().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(explain("6.1.60", &[]).0, 0);
+    assert_eq!(explain("6.1.80", &[]).0, 1);
+    let (status, report) = explain("5.14.0-427.el9.x86_64", &[]);
+    assert_eq!(status, UNKNOWN, "{report}");
+    assert!(report.contains("not mapped if it is exact"), "{report}");
+    assert_eq!(explain("5.14.0-427.el9.x86_64", &["--policy", "round-out"]).0, 0);
+}
