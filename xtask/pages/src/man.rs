@@ -144,10 +144,9 @@ fn exit_status(command: Option<&str>) -> Roff {
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some(
-            "map" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
-            | "decode",
-        ) => "",
+        Some("map" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage" | "decode") => {
+            ""
+        }
         Some("explain") => {
             "The kernels that may be running disagree; the output says which map it and which do not."
         }
