@@ -112,8 +112,15 @@ fn a_map_that_is_not_whole_is_no_map_to_judge_by() {
                 + "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n\
                    000a0000-000fffff : Reserved\n00100000-c51aefff : System RAM\n",
         ),
+        (
+            "/proc/iomem alone, cut below 4 GiB",
+            "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n\
+             000a0000-000fffff : Reserved\n00100000-c51aefff : System RAM\n"
+                .to_owned(),
+        ),
     ] {
-        let (status, report) = identmap("check", &text, &FACTS);
+        let facts = [&FACTS[..], &["--producer", "6.12.30"]].concat();
+        let (status, report) = identmap("check", &text, &facts);
         assert_eq!(status, UNKNOWN, "{story}:\n{report}");
         assert!(report.contains("the memory map"), "{story}:\n{report}");
     }
@@ -304,4 +311,30 @@ fn explain_says_when_it_depends() {
     assert_eq!(status, UNKNOWN, "{report}");
     assert!(report.contains("not mapped if it is exact"), "{report}");
     assert_eq!(explain("5.14.0-427.el9.x86_64", &["--policy", "round-out"]).0, 0);
+}
+
+/// Kernels of 5.1 to 5.9 read the signature of every ACPI table until they find SRAT. Only the tables that they
+/// read whole were looked at; here one lies in reserved memory that is not mapped.
+#[test]
+fn an_old_consumer_reads_every_acpi_table() {
+    let tables = |order: [&str; 2]| {
+        base()
+            + "[    0.000000] efi: ACPI=0xcd7fd000 ACPI 2.0=0xcd7fd014\n\
+               [    0.010000] ACPI: RSDP 0x00000000CD7FD014 000024 (v02 LENOVO)\n\
+               [    0.010000] ACPI: XSDT 0x00000000CD7F0188 0000EC (v01 LENOVO TP-R1B)\n\
+               [    0.010000] ACPI: FACP 0x00000000CD7E0000 000114 (v06 LENOVO)\n\
+               [    0.010000] ACPI: DSDT 0x00000000C8000000 010000 (v01 LENOVO)\n"
+            + &order.concat()
+    };
+    let (ssdt, srat) = (
+        "[    0.010000] ACPI: SSDT 0x00000000C9000000 000F46 (v02 LENOVO)\n",
+        "[    0.010000] ACPI: SRAT 0x00000000CD7C0000 000100 (v02 LENOVO)\n",
+    );
+    let facts = [&LUCK[..2], &LUCK[4..6], &["--config-table", "0xc51af018+240"]].concat();
+    let facts = [&facts[..], &["--producer", "6.1.80"]].concat();
+    let old = [&facts[..], &["--consumer", "5.4.200"]].concat();
+    assert_eq!(check(&tables([ssdt, srat]), &old), 1);
+    assert_eq!(check(&tables([srat, ssdt]), &old), SAFE, "it stops at SRAT");
+    let new = [&facts[..], &["--consumer", "5.10.200"]].concat();
+    assert_eq!(check(&tables([ssdt, srat]), &new), SAFE, "it has a page-fault handler by then");
 }
