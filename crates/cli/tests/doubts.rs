@@ -338,3 +338,13 @@ fn an_old_consumer_reads_every_acpi_table() {
     let new = [&facts[..], &["--consumer", "5.10.200"]].concat();
     assert_eq!(check(&tables([ssdt, srat]), &new), SAFE, "it has a page-fault handler by then");
 }
+
+/// The line that tells where the RMP table lies was cut, and with its place its existence was forgotten.
+#[test]
+fn an_rmp_table_of_unknown_place_is_somewhere() {
+    let rmp = "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x0000";
+    assert_eq!(check(&(base() + rmp), &FACTS), UNKNOWN);
+    let whole =
+        "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x00000000cfffffff]\n";
+    assert_eq!(check(&(base() + whole), &FACTS), SAFE);
+}
