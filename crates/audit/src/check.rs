@@ -7,6 +7,7 @@ use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Pro
 use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
+use crate::conflicts;
 use crate::findings;
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
@@ -125,6 +126,8 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
+    let (consumer, kind) = (&question.consumer, question.kind);
+    found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
     // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
         found.extend(findings::of_consumer(&question.consumer));

@@ -4,8 +4,8 @@ use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
 use identmap_linux::{Condition, Consumer, KernelVersion, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
-    Certainty, Layout, Machine, MapOrigin, MemType, Severity as HazardSeverity, lint, map_doubts,
-    ranges, undecided,
+    Certainty, Layout, Machine, MapOrigin, MemType, Severity as HazardSeverity, human_size, lint,
+    map_doubts, ranges, undecided,
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
@@ -380,8 +380,12 @@ fn of_cautions(exposures: &[Exposure]) -> Vec<Finding> {
     for (exposure, parts) in rules {
         let parts = ranges::normalise(parts);
         let rule = exposure.hazard.rule;
-        let bytes = ranges::total(&parts);
-        let why = format!("{bytes} bytes in {} ranges mapped by over-reach; unwise", parts.len());
+        let size = human_size(ranges::total(&parts));
+        let count = match parts.len() {
+            1 => String::new(),
+            many => format!(" in {many} ranges"),
+        };
+        let why = format!("{size}{count} mapped by over-reach; unwise");
         let finding =
             Finding::new("exposure", Severity::Info, Confidence::Certain, rule.title, why);
         let finding = finding.link(rule.source);

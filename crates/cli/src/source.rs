@@ -12,6 +12,7 @@ use identmap_machine::{ConfigTable, Machine, Uv, sample, samples};
 
 use crate::args::Facts;
 use crate::live;
+use crate::loading;
 use crate::output::Failure;
 
 /// Reads a machine, and adds what the command line knows better.
@@ -31,7 +32,9 @@ pub(crate) fn machine_and_bundle(
 
 fn read(source: &str) -> Result<(Machine, Option<Bundle>), Failure> {
     if source == "live" {
-        return Ok((live::machine(), None));
+        let mut machine = live::machine();
+        machine.kho_scratch = loading::kho_scratch();
+        return Ok((machine, None));
     }
     let (name, bytes) = content(source)?;
     if !Bundle::is_in(&bytes) {

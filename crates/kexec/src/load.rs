@@ -22,11 +22,12 @@
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::Coverage;
-use identmap_linux::Kind;
 use identmap_linux::boot::{
-    BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, ImageError, PlacementError, Room,
+    BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, ImageError, PlacementError,
+    RngSeed, Room, SETUP_RNG_SEED,
 };
 use identmap_linux::needs::Consumer;
+use identmap_linux::{Kind, Release, Releases};
 use identmap_machine::{Machine, Region, ranges};
 
 use crate::crash::{self, CrashFacts};
@@ -84,6 +85,9 @@ pub struct Job<'a> {
     /// Lists of segments that this one shall differ from, so that what is loaded can be told
     /// from what was loaded before.
     pub unlike: &'a [Vec<PhysRange>],
+    /// A seed for the next kernel's random numbers. It is handed over to a kernel that is known to take it
+    /// ([`takes_seed`]), and lies in the segment `boot_params` then.
+    pub rng_seed: Option<&'a RngSeed>,
 }
 
 /// One segment.
@@ -124,8 +128,39 @@ pub struct Image {
     pub e820: Vec<Region>,
     /// The command line, with what was added.
     pub cmdline: String,
-    /// Whether the kernel may rewrite the core header as processors come and go.
+    /// Whether the kernel may rewrite the core header as processors and memory come and go.
     pub update_elfcorehdr: bool,
+    /// Whether a seed for random numbers is handed over.
+    pub rng_seed: bool,
+}
+
+impl Image {
+    /// Overwrites what is handed over to the next kernel and to nobody else, once it is loaded.
+    pub fn forget_seed(&mut self) {
+        for segment in self.segments.iter_mut().filter(|_| self.rng_seed) {
+            if segment.name == "boot_params" {
+                segment.bytes.fill(0);
+                // Or the compiler leaves out a write that nobody reads.
+                core::hint::black_box(&segment.bytes);
+            }
+        }
+    }
+}
+
+/// Whether a kernel takes and wipes a `SETUP_RNG_SEED` entry: a bzImage says so itself (`kernel_info.setup_type_max`),
+/// an ELF file does not, and its version counts (6.0). Where it is not known, `false`.
+#[must_use]
+pub fn takes_seed(kernel: &Kernel, consumer: &Consumer) -> bool {
+    match kernel {
+        Kernel::BzImage(bytes) => BzImage::parse(bytes)
+            .ok()
+            .and_then(|image| image.setup_type_max())
+            .is_some_and(|max| max >= SETUP_RNG_SEED),
+        Kernel::Elf(_) => {
+            let since = Releases::since(Release::rc(6, 0, 1));
+            consumer.version.as_ref().is_some_and(|version| since.covers(&version.releases()))
+        }
+    }
 }
 
 /// Why an image cannot be made.
@@ -152,6 +187,8 @@ pub enum LoadError {
     Purgatory(PurgatoryError),
     /// The kernel cannot be entered with 5 levels, which are in use.
     FiveLevels,
+    /// 5 levels are in use, and an ELF kernel does not say whether it can be entered with them.
+    ElfFiveLevels,
     /// A crash kernel, and what its core header is made from is not known.
     CrashFacts,
     /// An ELF kernel whose pieces are no image.
@@ -178,6 +215,10 @@ impl core::fmt::Display for LoadError {
                 "the running kernel uses 5-level paging, and this one cannot be entered with it (no XLF_5LEVEL); \
                  boot the running kernel with no5lvl first",
             ),
+            LoadError::ElfFiveLevels => f.write_str(
+                "the running kernel uses 5 levels of page tables, and an ELF kernel does not say whether it can be \
+                 entered with them: load its bzImage, or boot the running kernel with no5lvl first",
+            ),
             LoadError::CrashFacts => f.write_str(
                 "what a crash kernel's core header is made from could not be read (/sys/kernel/vmcoreinfo, \
                  /sys/devices/system/cpu/cpu*/crash_notes, /proc/kcore)",
@@ -198,8 +239,12 @@ impl Job<'_> {
         let shape = Shape::of(self.kernel)?;
         let base = MapBase::new(self.machine, self.kind, self.consumer, self.map, self.c_bit)
             .map_err(LoadError::Map)?;
-        if base.config.levels == identmap::Levels::Five && !shape.five_levels {
-            return Err(LoadError::FiveLevels);
+        if base.config.levels == identmap::Levels::Five {
+            match shape.five_levels {
+                Some(true) => {}
+                Some(false) => return Err(LoadError::FiveLevels),
+                None => return Err(LoadError::ElfFiveLevels),
+            }
         }
         let free = self.free()?;
         let mut tables = 1;
@@ -304,14 +349,13 @@ impl Job<'_> {
             .build_with(&shape.header, shape.cmdline_max, placed.params.start())
             .map_err(LoadError::BootParams)?;
         let tables = base.build(&placed.all(), placed.tables.start()).map_err(LoadError::Map)?;
+        let told = match self.seed() {
+            Some(_) => "what it is told: memory, command line, EFI, a seed for random numbers",
+            None => "what it is told: memory, command line, EFI",
+        };
         let mut segments = vec![
             segment("kernel", placed.kernel, shape.bytes.clone(), "what is entered next"),
-            segment(
-                "boot_params",
-                placed.params,
-                params.bytes,
-                "what it is told: memory, command line, EFI",
-            ),
+            segment("boot_params", placed.params, params.bytes, told),
             segment("page tables", placed.tables, tables, "the map that it is entered with"),
         ];
         if let Some(range) = placed.initrd {
@@ -322,7 +366,10 @@ impl Job<'_> {
             let bytes = facts.header(&self.crash_ram());
             let why = "where the crashed kernel's memory and registers are";
             segments.push(segment("elfcorehdr", range, bytes, why));
-            update_elfcorehdr = facts.room.is_some();
+            // The kernel finds it by its first bytes (`crash_handle_hotplug_event()` in `kernel/crash_core.c`):
+            // another segment that begins so would be written over.
+            let elf = |segment: &&Segment| segment.bytes.starts_with(b"\x7fELF");
+            update_elfcorehdr = facts.room.is_some() && segments.iter().filter(elf).count() == 1;
         }
         let root = placed.tables.start().get() | base.config.encryption_mask;
         let kernel_entry = placed.kernel.start().get() + shape.entry;
@@ -364,6 +411,7 @@ impl Job<'_> {
             e820: placed.e820,
             cmdline: placed.cmdline,
             update_elfcorehdr,
+            rng_seed: self.seed().is_some(),
         })
     }
 
@@ -381,7 +429,12 @@ impl Job<'_> {
             initrd,
             running: self.running,
             efi_map: self.efi_map,
+            rng_seed: self.seed(),
         }
+    }
+
+    fn seed(&self) -> Option<&RngSeed> {
+        self.rng_seed.filter(|_| takes_seed(self.kernel, self.consumer))
     }
 
     fn e820(&self, elfcorehdr: Option<PhysRange>) -> Vec<Region> {
@@ -478,7 +531,8 @@ struct Shape {
     movable: bool,
     /// Where it is entered, from its start.
     entry: u64,
-    five_levels: bool,
+    /// Whether it can be entered with 5 levels in use; `None`: it does not say.
+    five_levels: Option<bool>,
     header: Vec<u8>,
     cmdline_max: u64,
 }
@@ -512,7 +566,7 @@ impl Shape {
             fixed: (!image.is_relocatable()).then_some(image.pref_address()),
             movable: false,
             entry: ENTRY_64,
-            five_levels: image.enters_with_5_levels(),
+            five_levels: Some(image.enters_with_5_levels()),
             header: image.setup_header().to_vec(),
             cmdline_max: image.cmdline_size(),
         }
@@ -555,8 +609,9 @@ impl Shape {
             // `phys_base` takes up the difference (`__startup_64()`).
             movable: true,
             entry,
-            // Without a decompressor nobody changes the number of levels: the kernel proper takes what it finds.
-            five_levels: true,
+            // Without a decompressor nobody changes the number of levels, and without CONFIG_X86_5LEVEL
+            // `__startup_64()` makes tables of 4 whatever CR4 says.
+            five_levels: None,
             header: elf_header(end - start),
             // `COMMAND_LINE_SIZE` is 2048 with its zero (`arch/x86/include/asm/setup.h`).
             cmdline_max: 2047,

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use identmap::{PhysAddr, PhysRange};
+use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_machine::{CpuVendor, Layout, Machine, MemType, ranges};
 
 use crate::firmware::{self, Basis, ConfigTablePlace};
@@ -265,6 +265,22 @@ pub static SEEN: NeedRule = NeedRule {
     source: "the preflight's run",
 };
 
+/// What the running kernel itself reads and writes between its `mov %cr3` and the jump.
+///
+/// No rule of the consumer's, so not among [`RULES`]: see [`of_the_jump`].
+pub static RELOCATE_KERNEL: NeedRule = NeedRule {
+    id: "relocate-kernel",
+    title: "relocate_kernel's page and stack, and the pages that it copies",
+    when: "relocate_kernel, from its own mov %cr3 to the jump; it runs in the control page and reads \
+           the list of pages and every page that is copied",
+    all: Releases::since(rc(2, 6, 0)),
+    always: &[Releases::since(rc(2, 6, 0))],
+    conditional: &[],
+    condition: None,
+    source: "relocate_kernel_64.S; kimage_alloc_control_pages(), kimage_alloc_page() in kernel/kexec_core.c \
+             of 5.10.262 to 7.2.13",
+};
+
 /// Every rule.
 pub static RULES: [&NeedRule; 7] = [
     &SEGMENTS,
@@ -292,6 +308,40 @@ pub fn needs(
     all.efi(&OLD_EFI, &OLD_EFI);
     all.acpi_tables();
     all.found
+}
+
+/// What the jump itself needs, whatever kernel follows: memory that the running kernel allocates, wherever it
+/// gets it; of a crash image within its reservation.
+#[must_use]
+pub fn of_the_jump(machine: &Machine, layout: Option<&Layout>, kind: Kind) -> Need {
+    let space = segment_space(machine, layout, kind);
+    // The allocator hands out whole pages.
+    let pages = space.iter().filter_map(|range| range.round_in(PageSize::Size4K)).collect();
+    Need {
+        what: "relocate_kernel, and the pages that it copies".to_owned(),
+        place: within(pages, None, None),
+        certainty: Certainty::Certain,
+        rule: &RELOCATE_KERNEL,
+    }
+}
+
+/// Whether the loader hands `efi_info` over, so that the consumer looks for EFI's tables.
+#[must_use]
+pub fn efi_info(machine: &Machine, consumer: &Consumer) -> Option<bool> {
+    if consumer.efi_info.is_some() {
+        return consumer.efi_info;
+    }
+    let off = machine.cmdline.as_deref().is_some_and(|line| {
+        line.split_whitespace().any(|w| {
+            w == "noefi"
+                || w.strip_prefix("efi=").is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
+        })
+    });
+    match firmware::efi_booted(machine) {
+        // Without run-time services, what is handed over depends on the loader.
+        Some(true) if off => None,
+        booted => booted,
+    }
 }
 
 struct Needs<'a> {
@@ -372,21 +422,7 @@ impl Needs<'_> {
     }
 
     fn efi_info(&self) -> Option<bool> {
-        if self.consumer.efi_info.is_some() {
-            return self.consumer.efi_info;
-        }
-        let off = self.machine.cmdline.as_deref().is_some_and(|line| {
-            line.split_whitespace().any(|w| {
-                w == "noefi"
-                    || w.strip_prefix("efi=")
-                        .is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
-            })
-        });
-        match firmware::efi_booted(self.machine) {
-            // Without run-time services, what is handed over depends on the loader.
-            Some(true) if off => None,
-            booted => booted,
-        }
+        efi_info(self.machine, self.consumer)
     }
 
     fn segments(&mut self, kind: Kind) {

@@ -345,6 +345,10 @@ pub struct Machine {
     pub kexec_crash_loaded: Option<bool>,
     /// AMD's RMP table (`SEV-SNP: RMP table physical range`).
     pub rmp: Option<PhysRange>,
+    /// Pages in which the running kernel met memory errors (`Memory failure: 0x…`).
+    pub poisoned: Vec<PhysRange>,
+    /// Areas that KHO, kexec's hand-over, keeps for the next kernel's image.
+    pub kho_scratch: Vec<PhysRange>,
     /// Segments of an image, where the text shows them.
     pub segments: Vec<Segment>,
     /// What could not be read, and why.

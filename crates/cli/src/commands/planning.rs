@@ -2,7 +2,7 @@
 
 use identmap::{Config, Levels, PhysAddr, PhysRange, Plan};
 use identmap_audit::{Coverage, MapInput, PolicyKind, SlackKind, forbidden, is_uv};
-use identmap_linux::{Kind, Known, RequestSource, requests};
+use identmap_linux::{Kind, Known, requests};
 use identmap_machine::{Layout, Machine, MemType, hazards, parse_range, ranges};
 
 use crate::args::{Facts, PlanArgs};
@@ -173,16 +173,7 @@ fn of_machine(
     let gbpages = identmap_linux::gbpages(machine).candidates().contains(&true);
     let policy = traits.policy.into();
     let list = requests(machine, layout, &traits, Kind::Kexec);
-    let named = |source| match source {
-        RequestSource::DirectMap => "RAM, or the first MiB".to_owned(),
-        RequestSource::Segment(number) => format!("segment {number}"),
-        RequestSource::EfiSystemTable => "EFI system table".to_owned(),
-        RequestSource::EfiConfigTable => "EFI configuration table".to_owned(),
-        RequestSource::AcpiTables => "ACPI tables".to_owned(),
-        RequestSource::AcpiNvs => "ACPI NVS".to_owned(),
-        RequestSource::Synthetic => "synthetic entry".to_owned(),
-    };
-    let asked = list.requests.iter().map(|r| (r.range, Some(named(r.source)))).collect();
+    let asked = list.requests.iter().map(|r| (r.range, Some(r.source.to_string()))).collect();
     (traits.config(machine, gbpages), policy, asked)
 }
 

@@ -2,7 +2,7 @@
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 
-use super::boot::Boot;
+use super::boot::{Boot, push_range};
 use super::cursor::Cursor;
 use super::error::Bad;
 use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemType, Note, Uv};
@@ -65,6 +65,9 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
     }
+    if let Some(tail) = rest.strip_prefix(MEMORY_FAILURE) {
+        return memory_failure(&mut boot.machine, tail);
+    }
     if let Some(tail) = rest.strip_prefix("RAMDISK: [mem ") {
         let c = Cursor::new(text, text.trim_end().len() - tail.len());
         return record(boot, line, "initial ramdisk", inclusive(c), |m, range| {
@@ -94,6 +97,21 @@ fn last_pfn(machine: &mut Machine, rest: &str) {
     let digits = rest.split_once("last_pfn = 0x").map(|(_, tail)| tail.split(' ').next());
     let pfn = digits.flatten().and_then(|digits| u64::from_str_radix(digits, 16).ok());
     machine.last_pfn = machine.last_pfn.max(pfn);
+}
+
+/// Before what the kernel says of a page with a memory error, which it names by its number: the first word
+/// behind (`pr_fmt` of `mm/memory-failure.c`, Linux 5.10.262 to 7.3.4).
+const MEMORY_FAILURE: &str = "Memory failure: 0x";
+
+fn memory_failure(machine: &mut Machine, tail: &str) -> bool {
+    let Some((digits, _)) = tail.split_once(':') else { return false };
+    let number = u64::from_str_radix(digits, 16).ok();
+    let start = number.and_then(|pfn| pfn.checked_mul(PageSize::Size4K.bytes()));
+    let page = start.and_then(|at| PhysRange::from_len(at, PageSize::Size4K.bytes()).ok());
+    if let Some(page) = page {
+        push_range(&mut machine.poisoned, page);
+    }
+    page.is_some()
 }
 
 /// Printed where the kernel takes RAM beside the RMP table out of its map
