@@ -146,10 +146,12 @@ fn exit_status(command: Option<&str>) -> Roff {
         _ => "A problem was found.",
     };
     let unknown = match command {
-        Some(
-            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
-            | "decode",
-        ) => "",
+        Some("map" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage" | "decode") => {
+            ""
+        }
+        Some("explain") => {
+            "The kernels that may be running disagree; the output says which map it and which do not."
+        }
         Some("fleet") => {
             "None is unsafe, but of at least one it cannot be told, or it cannot be read."
         }
