@@ -398,7 +398,11 @@ impl<'a> Guest<'a> {
             if self.scene.tables.iter().any(|range| range.contains(table)) {
                 return true;
             }
-            if seen.len() > MOST_TABLES || !seen.insert((level, table)) {
+            if seen.len() > MOST_TABLES {
+                // Not all of them are looked at: they may lead there.
+                return true;
+            }
+            if !seen.insert((level, table)) {
                 continue;
             }
             for index in 0..512 {
