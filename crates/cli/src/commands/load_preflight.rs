@@ -100,5 +100,8 @@ pub(super) fn run(
             worst = worst.max(verdict);
         }
     }
+    if seen.is_empty() {
+        return Ok((rules.max(Verdict::Unknown), format!("rules ({rules}) only")));
+    }
     Ok((rules.max(worst), format!("rules ({rules}) and preflight ({worst}): {sentence}")))
 }
