@@ -33,6 +33,8 @@ pub enum CpuFact {
     Maxphyaddr,
     /// Whether there is a hypervisor: `1.ECX[31]`; and what it says of itself from leaf `0x40000000` on.
     Hypervisor,
+    /// Whether this is an encrypted guest: the model-specific register `0xC0010131`, where CPUID has SEV.
+    Encrypted,
 }
 
 impl fmt::Display for CpuFact {
@@ -44,6 +46,7 @@ impl fmt::Display for CpuFact {
             CpuFact::Pdpe1gb => "1 GiB pages (CPUID 0x80000001.EDX[26])",
             CpuFact::Maxphyaddr => "the width of an address (CPUID 0x80000008.EAX[7:0])",
             CpuFact::Hypervisor => "its hypervisor (CPUID 1.ECX[31], 0x40000000)",
+            CpuFact::Encrypted => "whether this is an encrypted guest (MSR 0xC0010131)",
         })
     }
 }
@@ -64,6 +67,8 @@ pub struct CpuProfile {
     pub maxphyaddr: Option<u8>,
     /// The hypervisor bit, `1.ECX[31]`.
     pub hypervisor: Option<bool>,
+    /// An encrypted guest. Hypervisors show SEV to hardly any other, so bare metal alone tells that it is none.
+    pub encrypted: Option<bool>,
 }
 
 /// The highest basic leaf of an Intel described here: frequencies, as on Skylake.
@@ -91,6 +96,7 @@ impl CpuProfile {
             la57: Some(false),
             maxphyaddr: Some(if intel { 46 } else { 48 }),
             hypervisor: Some(false),
+            encrypted: Some(false),
         };
         let suffixes = suffixes.split('-');
         for (i, suffix) in suffixes.enumerate() {
@@ -122,6 +128,8 @@ impl CpuProfile {
             la57: cpu.la57,
             maxphyaddr: cpu.maxphyaddr,
             hypervisor: cpu.hypervisor,
+            // Where nothing says that there is a hypervisor, and the log would, the machine is taken for one without.
+            encrypted: cpu.encrypted_guest.or((cpu.hypervisor != Some(true)).then_some(false)),
         }
     }
 

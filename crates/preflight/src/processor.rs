@@ -419,11 +419,11 @@ fn cr4(new: u64, state: &State) -> Ruling {
 fn rdmsr(index: u32, state: &State) -> Ruling {
     match (index, state.cpu.vendor) {
         (EFER, _) | (MISC_ENABLE, Some(Vendor::Intel)) => Ruling::Run,
-        // Not active: a guest that is known to be encrypted is not set up at all. Hypervisors show SEV to no other.
         (SEV_STATUS, Some(Vendor::Amd | Vendor::Hygon)) if state.cpu.sev == Some(true) => {
-            match state.cpu.hypervisor {
-                Some(true) => not_modelled("asks whether this is an encrypted guest"),
-                Some(false) | None => Ruling::Run,
+            match state.cpu.encrypted {
+                // Zero: nothing is active.
+                Some(false) => Ruling::Run,
+                Some(true) | None => Ruling::Unknown(Unknown::Cpu(CpuFact::Encrypted)),
             }
         }
         _ => not_modelled(&format!("reads the model-specific register {index:#x}")),

@@ -4,6 +4,7 @@
 mod common;
 
 use common::{CODE, OWN_TABLES, code, content, go, r, scene};
+use identmap_machine::{Cpu, CpuVendor};
 use identmap_preflight::{CpuFact, CpuProfile, Outcome, Scene, Unknown};
 
 /// General protection (SDM, vol. 2 and 3): with no handler the machine resets.
@@ -169,6 +170,31 @@ fn registers_are_those_of_the_processor_described() {
         scene.cpu = CpuProfile::named(name).unwrap();
         let outcome = go(&scene).outcome;
         assert!(matches!(outcome, Outcome::Unknown(_)), "{name}: {outcome:?}");
+    }
+}
+
+/// A guest whose log does not say what is encrypted was taken for one that is not.
+#[test]
+fn a_guest_with_sev_may_be_encrypted() {
+    let sev_status = [0xb9, 0x31, 0x01, 0x01, 0xc0, 0x0f, 0x32];
+    let outcome = |hypervisor, encrypted_guest| {
+        let cpu = Cpu {
+            vendor: Some(CpuVendor::Amd),
+            sev: Some(true),
+            hypervisor,
+            encrypted_guest,
+            ..Cpu::default()
+        };
+        let mut scene = with(&sev_status);
+        scene.cpu = CpuProfile::of(&cpu);
+        go(&scene).outcome
+    };
+    let unknown = Outcome::Unknown(Unknown::Cpu(CpuFact::Encrypted));
+    assert_eq!(outcome(Some(true), None), unknown);
+    assert_eq!(outcome(Some(true), Some(true)), unknown);
+    for (hypervisor, encrypted) in [(Some(true), Some(false)), (Some(false), None), (None, None)] {
+        let outcome = outcome(hypervisor, encrypted);
+        assert!(matches!(outcome, Outcome::Reached { .. }), "{hypervisor:?}: {outcome:?}");
     }
 }
 
