@@ -40,9 +40,9 @@ mkdir -p "$root/dev/shm"
 mount -t tmpfs tmpfs "$root/dev/shm"
 mount -t proc proc "$root/proc"
 mount -t sysfs -o ro sysfs "$root/sys"
-packages='initramfs-tools dracut-core systemd systemd-sysv dbus kmod busybox linux-image-cloud-amd64 ansible-core sosreport'
+set -- initramfs-tools dracut-core systemd systemd-sysv dbus kmod busybox linux-image-cloud-amd64 ansible-core sosreport
 {
-	inside apt-get update -q && inside apt-get install -qy --no-install-recommends $packages
+	inside apt-get update -q && inside apt-get install -qy --no-install-recommends "$@"
 } >"$root/tmp/log" 2>&1 || {
 	tail "$root/tmp/log" >&2
 	fail "apt-get install: failed"
@@ -96,10 +96,13 @@ echo "recipes: identmap is in the initramfs of mkinitramfs and of dracut"
 # systemd. The pages that Documentation= names come with the package.
 cp "$here"/systemd/*.service "$here"/prometheus/identmap-metrics.* "$root/lib/systemd/system/"
 cp -r "$here"/systemd/*.service.d "$root/lib/systemd/system/"
-inside sh -c 'cd /lib/systemd/system && systemd-analyze verify --man=no identmap-*.service identmap-*.timer systemd-kexec.service' >"$root/tmp/log" 2>&1 && [ ! -s "$root/tmp/log" ] || {
+status=0
+inside sh -c 'cd /lib/systemd/system && systemd-analyze verify --man=no identmap-*.service identmap-*.timer systemd-kexec.service' \
+	>"$root/tmp/log" 2>&1 || status=$?
+if [ "$status" != 0 ] || [ -s "$root/tmp/log" ]; then
 	cat "$root/tmp/log" >&2
-	fail "systemd-analyze verify: not clean"
-}
+	fail "systemd-analyze verify: status $status, or not silent"
+fi
 # It can say no.
 sed 's/^Type=oneshot/Type=onceonly/' "$here/systemd/identmap-check.service" >"$root/lib/systemd/system/wrong.service"
 inside systemd-analyze verify --man=no /lib/systemd/system/wrong.service 2>&1 | grep -q onceonly ||
@@ -165,6 +168,8 @@ printf '%s\n' '[Unit]' 'After=identmap-check.service identmap-kdump.service' '[S
 	'StandardInput=null' 'KillMode=mixed' '[Install]' 'WantedBy=multi-user.target' >"$root/lib/systemd/system/lab.service"
 inside systemctl -q enable identmap-check.service identmap-kdump.service lab.service
 ln -sf /lib/systemd/systemd "$root/init"
-(cd "$root" && find . -xdev | sort | cpio --quiet -o -H newc | gzip -1) >"$images/system.img"
+inside sh -c 'cd / && find . -xdev ! -path ./dev/shm | sort | cpio --quiet -o -H newc' >"$images/system.cpio"
+gzip -1 <"$images/system.cpio" >"$images/system.img"
+rm "$images/system.cpio"
 echo "$release" >"$images/package.txt"
 echo "recipes: images in $images"

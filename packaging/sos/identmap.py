@@ -30,5 +30,5 @@ class Identmap(Plugin, DebianPlugin, RedHatPlugin, SuSEPlugin, UbuntuPlugin):
             'identmap check --json', suggest_filename='check.json', timeout=60)
         # What identifies the machine is left out by identmap itself.
         self.add_cmd_output(
-            'identmap capture --output -', suggest_filename='bundle.json',
+            'identmap capture --quiet --output -', suggest_filename='bundle.json',
             timeout=60)
