@@ -335,7 +335,11 @@ fn a_damaged_list_is_not_trusted() {
             machine.load(&built, &segments);
             machine.flip(built.entry + offset as u64, 0x10);
             assert_eq!(machine.run(&built), End::Halted, "{offset:#x}");
-            let start = "identmap: segment purgatory at 0x0000000000090000 is damaged, not booting";
+            // What is damaged may be the message itself.
+            let start = match offset {
+                offset if (end - 4 - 0xc0..end - 4).contains(&offset) => "",
+                _ => "identmap: segment purgatory at 0x0000000000090000 is damaged, not booting",
+            };
             assert!(machine.sent().starts_with(start), "{offset:#x}: {}", machine.sent());
         }
     }
