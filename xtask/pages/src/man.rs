@@ -148,9 +148,12 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unknown = match command {
         Some(
-            "map" | "explain" | "capture" | "ranges" | "known" | "report" | "exec" | "unload"
-            | "triage" | "decode",
+            "map" | "capture" | "ranges" | "known" | "report" | "exec" | "unload" | "triage"
+            | "decode",
         ) => "",
+        Some("explain") => {
+            "The kernels that may be running disagree; the output says which map it and which do not."
+        }
         Some("fleet") => {
             "None is unsafe, but of at least one it cannot be told, or it cannot be read (or not in time)."
         }
