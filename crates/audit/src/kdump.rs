@@ -306,8 +306,8 @@ fn last_test(state: &KdumpState) -> Finding {
     };
     let since = match &state.since {
         Since::Changes(_) => {
-            "; hardware, firmware, kernel, command line, memory map and reservation are as they were in the bundle \
-             that was kept then"
+            "; of hardware, firmware, kernel, command line, memory map and reservation nothing that is known differs \
+             from the bundle that was kept then"
                 .to_owned()
         }
         Since::Unreadable(why) => format!("; the bundle that was kept cannot be read: {why}"),
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!((severity, verdict), (Severity::Warning, crate::Verdict::Safe));
         assert_eq!(why, "/etc/kdump.conf was changed on 1970-01-03");
         let same = KdumpState { since: Since::Changes(Vec::new()), ..tested.clone() };
-        assert!(of(&same).2.contains("as they were"), "{:?}", of(&same));
+        assert!(of(&same).2.contains("nothing that is known differs"), "{:?}", of(&same));
         let kernel = Since::Changes(vec!["kernel: 6.1.76, was 6.1.70".to_owned()]);
         let changed = KdumpState { since: kernel, ..tested };
         assert_eq!(of(&changed).2, "kernel: 6.1.76, was 6.1.70");
