@@ -8,6 +8,7 @@ use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
 use crate::conflicts;
+use crate::encryption;
 use crate::findings;
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
@@ -127,6 +128,7 @@ pub fn check(question: &Question<'_>) -> Audit {
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
     let (consumer, kind) = (&question.consumer, question.kind);
+    found.extend(encryption::of_machine(machine, &question.producer, consumer, kind));
     found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
     // A run has seen whether a change of levels goes well.
     if question.seen.is_none() {

@@ -46,10 +46,6 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
         let finding = doubt("hazard-unknown", missing.rule.title, missing.why);
         found.push(finding.remedy(missing.supply).link(missing.rule.source));
     }
-    if machine.cpu.encrypted_guest == Some(true) {
-        let why = "every entry carries the C-bit, and the firmware's tables may be encrypted: not modelled";
-        found.push(doubt("encrypted-guest", "an encrypted guest", why));
-    }
     for note in machine.notes.iter().filter(|note| note.unreadable) {
         let why =
             "what is not read is not known; it counts against a safe verdict where it matters";

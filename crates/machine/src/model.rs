@@ -200,6 +200,50 @@ pub enum CpuVendor {
     Other,
 }
 
+/// How a guest's memory is encrypted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum GuestEncryption {
+    /// AMD SEV.
+    Sev,
+    /// AMD SEV-ES: registers, too.
+    SevEs,
+    /// AMD SEV-SNP: and the hypervisor cannot change what is where.
+    SevSnp,
+    /// Intel TDX.
+    Tdx,
+}
+
+impl fmt::Display for GuestEncryption {
+    /// `SEV`, `SEV-ES`, `SEV-SNP` or `TDX`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            GuestEncryption::Sev => "SEV",
+            GuestEncryption::SevEs => "SEV-ES",
+            GuestEncryption::SevSnp => "SEV-SNP",
+            GuestEncryption::Tdx => "TDX",
+        })
+    }
+}
+
+/// How far a host is on the way to TDX guests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TdxHost {
+    /// Firmware has enabled it; no memory is private.
+    Platform,
+    /// The TDX module runs: its own tables (PAMT) are private memory, and guests' memory is.
+    Module,
+}
+
+/// The ACPI way to start processors without interrupts (MADT, type 16: ACPI 6.5, 5.2.12.19).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MpWakeup {
+    /// From 1 on, processors can be given back to firmware.
+    pub version: u16,
+    /// Where the next one to start is written; 0: Linux has taken the address away, because no processor can be
+    /// started a second time (`acpi_mp_disable_offlining()`).
+    pub mailbox: u64,
+}
+
 /// What is known of the processor.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Cpu {
@@ -221,8 +265,16 @@ pub struct Cpu {
     pub sme_active: Option<bool>,
     /// The producer is an encrypted guest (SEV, SEV-ES, SEV-SNP or TDX).
     pub encrypted_guest: Option<bool>,
+    /// How, where that is known.
+    pub guest_encryption: Option<GuestEncryption>,
     /// A host that runs SEV-SNP guests.
     pub snp_host: Option<bool>,
+    /// The interface version of AMD's SEV-SNP firmware, once it was started (`SEV-SNP API:1.55`).
+    pub snp_api: Option<(u8, u8)>,
+    /// A host for TDX guests.
+    pub tdx_host: Option<TdxHost>,
+    /// A partial write to private memory of TDX poisons it (`tdx_pw_mce` among the bugs of `/proc/cpuinfo`).
+    pub tdx_pw_mce: Option<bool>,
     /// The machine is a virtual machine (`Hypervisor detected:`, CPUID `1.ECX[31]`).
     pub hypervisor: Option<bool>,
 }
@@ -317,6 +369,8 @@ pub struct Machine {
     pub ramdisk: Option<PhysRange>,
     /// The MP floating pointer structure (`found SMP MP-table`).
     pub mp_table: Option<PhysRange>,
+    /// How processors are started, where not by interrupts.
+    pub mp_wakeup: Option<MpWakeup>,
     /// Whether an image is loaded for `kexec -e` (`/sys/kernel/kexec_loaded`).
     pub kexec_loaded: Option<bool>,
     /// Whether a crash image is loaded (`/sys/kernel/kexec_crash_loaded`).

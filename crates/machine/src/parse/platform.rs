@@ -5,7 +5,10 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use super::boot::{Boot, push_range};
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemType, Note, Uv};
+use crate::model::{
+    AcpiTable, Cpu, CpuVendor, CrashKernel, GuestEncryption, Machine, MapUpdate, MemType, Note,
+    TdxHost, Uv,
+};
 
 /// `MAXMEM >> PAGE_SHIFT` with 46 physical bits (4-level) and 52 (5-level paging):
 /// `MAX_PHYSMEM_BITS` in `arch/x86/include/asm/sparsemem.h`, printed by `e820_end_pfn()`.
@@ -299,10 +302,38 @@ fn processor(boot: &mut Boot, rest: &str) -> bool {
         cpu.sev = Some(true);
         return true;
     }
+    if let Some(text) = rest.strip_prefix("virt/tdx: ") {
+        return tdx_host(cpu, text);
+    }
+    if let Some((_, version)) = rest.split_once(": SEV-SNP API:") {
+        cpu.snp_api = snp_api(version);
+        return cpu.snp_api.is_some();
+    }
     match rest.strip_prefix("UV: ") {
         Some(uv) => platform_uv(&mut boot.machine, uv),
         None => false,
     }
+}
+
+/// `tdx_init()` and `init_tdx_module()` in `arch/x86/virt/vmx/tdx/tdx.c`: "TDX-Module initialized" in 7.3.4,
+/// "TDX module initialized" or "module initialized" before.
+fn tdx_host(cpu: &mut Cpu, text: &str) -> bool {
+    let state = if text.ends_with("odule initialized") {
+        TdxHost::Module
+    } else if text.starts_with("BIOS enabled: private KeyID range") {
+        TdxHost::Platform
+    } else {
+        return false;
+    };
+    cpu.tdx_host = cpu.tdx_host.max(Some(state));
+    true
+}
+
+/// `1.55 build:32` (`__sev_snp_init_locked()` in `drivers/crypto/ccp/sev-dev.c`).
+fn snp_api(text: &str) -> Option<(u8, u8)> {
+    let (version, _) = text.split_once(' ')?;
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// A maker named in a processor's own name.
@@ -325,6 +356,15 @@ fn encryption(boot: &mut Boot, rest: &str) -> bool {
     }
     cpu.sme_active = Some(sme);
     cpu.encrypted_guest = Some(guest);
+    cpu.guest_encryption = [
+        ("TDX", GuestEncryption::Tdx),
+        ("SEV-SNP", GuestEncryption::SevSnp),
+        ("SEV-ES", GuestEncryption::SevEs),
+        ("SEV", GuestEncryption::Sev),
+    ]
+    .into_iter()
+    .find(|(word, _)| words.contains(word))
+    .map(|(_, kind)| kind);
     if guest {
         cpu.hypervisor = Some(true);
     }
