@@ -15,6 +15,7 @@ mod own;
 mod planned;
 mod scene;
 mod seen;
+mod signature;
 mod triage;
 
 pub use by_rule::{ByRule, newly_reached};
@@ -31,4 +32,5 @@ pub use own::check_own;
 pub use planned::Planned;
 pub use scene::{Exposure, Fate, NeedFate, Scene, Stage, exposures, fate_in, forbidden};
 pub use seen::{Seen, why_not_mapped};
+pub use signature::of_kernel_file;
 pub use triage::{Cause, Likelihood, Saw, Way, triage, ways};

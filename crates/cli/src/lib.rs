@@ -6,6 +6,7 @@ mod args;
 mod commands;
 mod disk;
 mod firmware;
+mod guard;
 mod image;
 mod inputs;
 mod kdump;

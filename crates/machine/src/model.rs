@@ -369,6 +369,10 @@ pub struct Machine {
     pub ramdisk: Option<PhysRange>,
     /// The MP floating pointer structure (`found SMP MP-table`).
     pub mp_table: Option<PhysRange>,
+    /// The running kernel is locked down.
+    pub lockdown: Option<bool>,
+    /// The running kernel was started by Secure Boot.
+    pub secure_boot: Option<bool>,
     /// How processors are started, where not by interrupts.
     pub mp_wakeup: Option<MpWakeup>,
     /// Whether an image is loaded for `kexec -e` (`/sys/kernel/kexec_loaded`).

@@ -7,7 +7,7 @@ use identmap_report::{CheckReport, Picture};
 use super::judging::{Judged, judge, status};
 use crate::args::{Check, Output};
 use crate::output::{Failure, Status};
-use crate::{picture, runs, source};
+use crate::{guard, picture, runs, source};
 
 pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
@@ -30,7 +30,9 @@ pub(crate) fn run(args: &Check, output: &Output) -> Result<Status, Failure> {
         let seen = Some(sight.seen.as_slice());
         let question =
             Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
-        let audit = check(&question);
+        let mut audit = check(&question);
+        let signature = guard::of_kernel(path, &args.source, &machine, bundle.as_ref());
+        audit.add(signature.into_iter().collect());
         let report = CheckReport::new(&machine, &question.producer, &question.consumer, &audit)
             .with_runs(&path.display().to_string(), sight.rows, sight.assumptions);
         output.print(&report, |style| {

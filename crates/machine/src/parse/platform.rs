@@ -60,6 +60,20 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
     }
+    // `lock_kernel_down()` in `security/lockdown/lockdown.c`.
+    if rest.starts_with("Kernel is locked down from ") {
+        boot.machine.lockdown = Some(true);
+        return true;
+    }
+    // `efi_set_secure_boot()` of Debian's, Fedora's and Ubuntu's kernels.
+    if let Some(state) = rest.strip_prefix("secureboot: Secure boot ") {
+        boot.machine.secure_boot = match state {
+            "enabled" => Some(true),
+            "disabled" => Some(false),
+            _ => None,
+        };
+        return true;
+    }
     if let Some(tail) = rest.strip_prefix(MEMORY_FAILURE) {
         return memory_failure(&mut boot.machine, tail);
     }
