@@ -8,6 +8,7 @@ use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
 use crate::conflicts;
+use crate::display;
 use crate::encryption;
 use crate::findings;
 use crate::kdump;
@@ -129,6 +130,9 @@ pub fn check(question: &Question<'_>) -> Audit {
     found.extend(findings::of_producer(&question.producer));
     let (consumer, kind) = (&question.consumer, question.kind);
     found.extend(encryption::of_machine(machine, &question.producer, consumer, kind));
+    if kind == Kind::Kexec {
+        found.extend(display::of_machine(machine));
+    }
     found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
     // A run has seen whether a change of levels goes well.
     if question.seen.is_none() {

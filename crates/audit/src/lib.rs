@@ -5,6 +5,7 @@ mod check;
 mod conflicts;
 mod coverage;
 mod diagnose;
+mod display;
 mod encryption;
 mod finding;
 mod findings;

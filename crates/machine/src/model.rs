@@ -290,6 +290,15 @@ pub enum Uv {
     Hubless,
 }
 
+/// What firmware or the boot loader left of the screen (`screen_info`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Screen {
+    /// VGA's text mode.
+    Text,
+    /// A framebuffer of EFI's or VESA's.
+    Framebuffer,
+}
+
 /// A reserved crash-kernel range.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CrashKernel {
@@ -369,6 +378,10 @@ pub struct Machine {
     pub ramdisk: Option<PhysRange>,
     /// The MP floating pointer structure (`found SMP MP-table`).
     pub mp_table: Option<PhysRange>,
+    /// What the running kernel was told of the screen.
+    pub screen: Option<Screen>,
+    /// The graphics driver that has taken the screen over from firmware: `i915`, `amdgpu`.
+    pub graphics: Option<String>,
     /// The running kernel is locked down.
     pub lockdown: Option<bool>,
     /// The running kernel was started by Secure Boot.

@@ -7,7 +7,7 @@ use super::cursor::Cursor;
 use super::error::Bad;
 use crate::model::{
     AcpiTable, Cpu, CpuVendor, CrashKernel, GuestEncryption, Machine, MapUpdate, MemType, Note,
-    TdxHost, Uv,
+    Screen, TdxHost, Uv,
 };
 
 /// `MAXMEM >> PAGE_SHIFT` with 46 physical bits (4-level) and 52 (5-level paging):
@@ -60,6 +60,9 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
     }
+    if let Some(known) = screen(&mut boot.machine, rest) {
+        return known;
+    }
     // `lock_kernel_down()` in `security/lockdown/lockdown.c`.
     if rest.starts_with("Kernel is locked down from ") {
         boot.machine.lockdown = Some(true);
@@ -88,6 +91,35 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
     }
     processor(boot, rest)
+}
+
+/// Who drives the screen. `[drm] Initialized NAME 1.6.0 …` (`drm_dev_register()` in `drivers/gpu/drm/drm_drv.c`) of
+/// a driver that is not for firmware's framebuffer, nor for a screen that is none; `efifb: framebuffer at`,
+/// `vesafb: framebuffer at`; `Console: colour VGA+ 80x25` (`con_init()` in `drivers/tty/vt/vt.c`).
+fn screen(machine: &mut Machine, rest: &str) -> Option<bool> {
+    const FIRMWARE_S: [&str; 4] = ["simpledrm", "efidrm", "vesadrm", "ofdrm"];
+    const NO_SCREENS: [&str; 6] =
+        ["vgem", "vkms", "evdi", "amdxdna_accel_driver", "intel_vpu", "habanalabs"];
+    if let Some(tail) = rest.strip_prefix("[drm] Initialized ") {
+        let driver = tail.split_ascii_whitespace().next()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if FIRMWARE_S.contains(&driver) {
+            machine.screen = Some(Screen::Framebuffer);
+        } else if !NO_SCREENS.contains(&driver) && driver.len() <= 32 && driver.chars().all(plain) {
+            machine.graphics.get_or_insert_with(|| driver.to_owned());
+        }
+        return Some(true);
+    }
+    let framebuffer = ["efifb: framebuffer at ", "vesafb: framebuffer at "];
+    if framebuffer.iter().any(|word| rest.starts_with(word)) {
+        machine.screen = Some(Screen::Framebuffer);
+        return Some(true);
+    }
+    if rest.starts_with("Console: colour VGA+ ") {
+        machine.screen = Some(Screen::Text);
+        return Some(true);
+    }
+    None
 }
 
 /// Before what the kernel says of a page with a memory error, which it names by its number: the first word
