@@ -133,9 +133,16 @@ pub fn check(question: &Question<'_>) -> Audit {
     if kind == Kind::Kexec {
         found.extend(display::of_machine(machine));
     }
-    found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
-    // A run has seen whether a change of levels goes well.
+    // Where an image was run, its places were supposed.
+    let segments = match question.seen {
+        None => machine.segments.iter().map(|segment| segment.range).collect(),
+        Some(_) => Vec::new(),
+    };
+    let around = (machine, layout.as_ref(), hazards.as_slice());
+    found.extend(conflicts::of_image(around, &segments, consumer, kind));
+    // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
+        found.extend(findings::of_consumer(&question.consumer));
         found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
     }
 

@@ -10,8 +10,8 @@ use identmap_linux::{
 };
 use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
 
-use crate::scene::{exposures, fate_in};
-use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage};
+use crate::scene::{Exposure, exposures, fate_in};
+use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage, doubts};
 
 /// One row: a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -128,6 +128,7 @@ pub fn matrix(
     entries: &[PhysRange],
 ) -> Matrix {
     let layout = Layout::of(machine);
+    let mut doubtful = Vec::new();
     let columns: Vec<(Machine, Vec<Need>)> = candidates
         .iter()
         .map(|candidate| {
@@ -136,6 +137,7 @@ pub fn matrix(
             let version = Some(candidate.version.clone());
             let consumer = Consumer { version, ..Consumer::default() };
             let needs = needs::needs(&seen, layout.as_ref(), &consumer, kind);
+            doubtful.push(!doubts(&seen, layout.as_ref(), &consumer).is_empty());
             (seen, needs)
         })
         .collect();
@@ -146,7 +148,10 @@ pub fn matrix(
         .collect();
     let (places, what, assumed) = places(&maps, &columns);
     let draw = |place: Vec<PhysRange>| {
-        let cell = |map: &RowMap, column: usize| map.outcome(&columns[column].1, column, &place);
+        let cell = |map: &RowMap, column: usize| {
+            let outcome = map.outcome(&columns[column].1, column, &place);
+            if doubtful[column] { outcome.max(Outcome::Unknown) } else { outcome }
+        };
         let line = |map: &RowMap| (0..columns.len()).map(|column| cell(map, column)).collect();
         Hypothesis { cells: maps.iter().map(line).collect(), what: what.clone(), place }
     };
@@ -251,7 +256,7 @@ impl RowMap {
         let halts = maps
             .iter()
             .flatten()
-            .any(|map| exposures(map, &hazards).iter().any(|e| e.is_grave() && !e.requested));
+            .any(|map| exposures(map, &hazards).iter().any(Exposure::is_grave));
         RowMap { maps, traits, halts }
     }
 

@@ -4,10 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use made_kernel::BzImage;
 use serde_json::Value;
 
-#[path = "support/bzimage.rs"]
-mod made_kernel;
 #[path = "support/samples.rs"]
 mod samples;
 
@@ -21,7 +20,9 @@ impl Files {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("vmlinuz"), made_kernel::bzimage()).unwrap();
+        let version = "6.1.76 (build@host) #1";
+        let kernel = BzImage { init_size: 48 << 20, version, ..BzImage::default() };
+        fs::write(directory.join("vmlinuz"), kernel.bytes()).unwrap();
         fs::write(directory.join("initrd"), vec![0x30; 70_000]).unwrap();
         Files(directory)
     }

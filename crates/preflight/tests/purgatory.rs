@@ -327,7 +327,7 @@ fn a_damaged_list_is_not_trusted() {
     for (model, crc_instruction) in MODELS {
         let built = asked(&checks, crc_instruction).build().unwrap();
         let list = built.bytes.len() - 1024 - 0xc0 * 9;
-        let code = built.bytes[..0x400].iter().rposition(|byte| *byte != 0xcc).unwrap() + 1;
+        let code = built.bytes[..0x500].iter().rposition(|byte| *byte != 0xcc).unwrap() + 1;
         let data = code..list + 0xc0 * 8;
         for offset in data.step_by(if crc_instruction { 1 } else { 7 }) {
             let mut machine = Machine::new(model, Line::Ready);

@@ -22,6 +22,19 @@ use crate::initramfs::Initramfs;
 /// # Errors
 /// A file that is not there: what to do about it.
 pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    producer_with(cache, own, "", &[])
+}
+
+/// The same with more files, in a directory.
+///
+/// # Errors
+/// As [`producer`].
+pub fn producer_with(
+    cache: &Path,
+    own: Option<&Path>,
+    dir: &str,
+    more: &[(String, Vec<u8>)],
+) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;
     archive.dir("kernels");
     for series in SERIES {
@@ -30,7 +43,7 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
             &read(&cache.join("kernels").join(series).join("vmlinuz"))?,
         );
     }
-    archive.file("consumer", &base(cache)?.finish());
+    archive.file("consumer", &consumer(cache)?);
     archive.file("capture", &capture(cache)?);
     archive.file("bin/kexec", &read(&cache.join("guest/bin/kexec"))?);
     for dir in ["lib", "lib64"] {
@@ -40,7 +53,21 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     if let Some(path) = own {
         archive.file("bin/identmap", &read(path)?);
     }
+    if !more.is_empty() {
+        archive.dir(dir);
+    }
+    for (name, bytes) in more {
+        archive.file(&format!("{dir}/{name}"), bytes);
+    }
     Ok(archive.finish())
+}
+
+/// The initramfs of the second kernels.
+///
+/// # Errors
+/// As [`producer`].
+pub fn consumer(cache: &Path) -> Result<Vec<u8>, Failure> {
+    Ok(base(cache)?.finish())
 }
 
 /// How the agent calls makedumpfile: it has a C library of its own.

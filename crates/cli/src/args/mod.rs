@@ -8,6 +8,7 @@ mod fleet;
 mod kernel;
 mod list;
 mod load;
+mod needs;
 mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
@@ -33,6 +34,7 @@ pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
 pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
+pub(crate) use needs::Needs;
 pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
@@ -111,6 +113,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Write one HTML file: verdict, pictures, hand-over, tables, facts
     Report(Report),
+    /// List what must be mapped for the jump, and by which leaf it is
+    Needs(Needs),
     /// List the machine's memory, one range a line
     Ranges(Ranges),
     /// Plan an identity map from ranges, or from a machine
@@ -138,9 +142,9 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Unload what is loaded
     Unload(Unload),
-    /// Say what a failed jump was likely to be, and how to see the next one
+    /// Say what a failed jump likely was, and how to see the next one
     Triage(Triage),
-    /// Explain register dumps of kexec's debug handler, of oopses, of QEMU
+    /// Explain why an image was not loaded; and register dumps
     Decode(Decode),
     /// Put what a machine tells into one file, without what identifies it
     Capture(Capture),
@@ -151,7 +155,7 @@ pub(crate) enum Command {
 /// The commands by what a person is about to do: the order of help and manual.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Before the jump", &["check", "preflight", "diagnose", "matrix", "explain", "report"]),
-    ("Looking closely", &["ranges", "map", "tables", "diff"]),
+    ("Looking closely", &["needs", "ranges", "map", "tables", "diff"]),
     ("Loading and jumping", &["load", "status", "exec", "unload"]),
     ("After it went wrong", &["triage", "decode"]),
     ("For others, and of many machines", &["capture", "fleet"]),

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use identmap_audit::{Audit, Question, Severity, Verdict, check, kdump_of_system};
+use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check, kdump_of_system};
 use identmap_linux::{Consumer, Kind, Producer};
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
+use identmap_report::RunRow;
 
-use crate::args::{Facts, FailOn};
+use crate::args::{Entry, Facts, FailOn};
+use crate::guard;
 use crate::image::{self, Image};
 use crate::kdump;
 use crate::output::{Failure, Status};
-use crate::source;
+use crate::{runs, source};
 
 /// A machine, the kernels on both sides of the jump, and what follows.
 pub(crate) struct Judged {
@@ -41,6 +43,40 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     }
     let Question { producer, consumer, .. } = question;
     Ok(Judged { machine, producer, consumer, audit })
+}
+
+/// What runs of a kernel were, for the report.
+pub(crate) struct Runs {
+    pub(crate) rows: Vec<RunRow>,
+    pub(crate) assumptions: Vec<String>,
+}
+
+/// Judges by runs of a kernel's first instructions, in place of the rules about kernels.
+///
+/// # Errors
+/// As [`judge`]; and if the kernel cannot be run.
+pub(crate) fn judge_kernel(
+    kernel: &Path,
+    entry: &Entry,
+    source: &str,
+    facts: &Facts,
+) -> Result<(Judged, Runs), Failure> {
+    let (mut machine, bundle) = source::machine_and_bundle(source, facts)?;
+    let producer = source::producer(&machine);
+    let mut consumer = source::consumer(facts)?;
+    let entries = &facts.map;
+    let bundle = bundle.as_ref();
+    let sight = runs::check(kernel, entry, &mut machine, &producer, entries, source, bundle)?;
+    consumer.version = sight.version;
+    let tables = ImageTables::NotRead("as they would be made for this kernel".to_owned());
+    let seen = Some(sight.seen.as_slice());
+    let kind = Kind::Kexec;
+    let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
+    let mut audit = check(&question);
+    audit.add(guard::of_kernel(kernel, source, &machine, bundle).into_iter().collect());
+    let Question { producer, consumer, .. } = question;
+    let runs = Runs { rows: sight.rows, assumptions: sight.assumptions };
+    Ok((Judged { machine, producer, consumer, audit }, runs))
 }
 
 /// The exit status that a verdict and its findings make.

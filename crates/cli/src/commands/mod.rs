@@ -13,6 +13,7 @@ pub(crate) mod load;
 mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;
+pub(crate) mod needs;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;

@@ -87,12 +87,21 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
     };
     // A run begins with an IDT of length 0.
     let own_idt = end.idt.1 != 0;
-    let told = match stop {
-        Stop::Exception { vector, .. } => guest.gate(&end.regs, end.idt, vector).err(),
+    let vector = match stop {
+        Stop::Exception { vector, .. } => Some(vector),
+        Stop::PageFault { .. } if !repeats => Some(14),
         _ => None,
     };
-    if let Some(why) = told {
-        return Outcome::Unknown(why);
+    match vector.map(|vector| (vector, guest.may_be_handled(&end.interrupted(), vector))) {
+        Some((_, Err(why))) => return Outcome::Unknown(why),
+        Some((vector, Ok(true))) => {
+            let at = VirtAddr::new(end.regs.rip);
+            let why = format!(
+                "exception {vector} at {at} goes to a handler of the consumer's own, which is not followed"
+            );
+            return Outcome::Unknown(Unknown::Engine(why));
+        }
+        _ => {}
     }
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },
