@@ -100,6 +100,12 @@ pub(crate) fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure>
     if let Some(sev) = &facts.sev {
         machine.cpu.sev = Some(sev == "on");
     }
+    if let Some(la57) = &facts.la57 {
+        machine.cpu.la57 = Some(la57 == "on");
+        if la57 == "off" {
+            machine.cpu.la57_active = Some(false);
+        }
+    }
     if let Some(address) = facts.system_table {
         machine.efi.system_table = Some(address);
         machine.efi.booted = Some(true);

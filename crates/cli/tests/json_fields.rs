@@ -65,6 +65,11 @@ fn ranges_fields_are_documented() {
 }
 
 #[test]
+fn known_fields_are_documented() {
+    assert_fields_are_documented("known", [words("known"), words("known --consumer 6.12.30")]);
+}
+
+#[test]
 fn needs_fields_are_documented() {
     let lines = SAMPLES.iter().map(|name| words(&format!("needs sample:{name} --all")));
     let known =
