@@ -8,6 +8,8 @@ use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
 use crate::conflicts;
+use crate::display;
+use crate::encryption;
 use crate::findings;
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
@@ -127,7 +129,17 @@ pub fn check(question: &Question<'_>) -> Audit {
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
     let (consumer, kind) = (&question.consumer, question.kind);
-    found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
+    found.extend(encryption::of_machine(machine, &question.producer, consumer, kind));
+    if kind == Kind::Kexec {
+        found.extend(display::of_machine(machine));
+    }
+    // Where an image was run, its places were supposed.
+    let segments = match question.seen {
+        None => machine.segments.iter().map(|segment| segment.range).collect(),
+        Some(_) => Vec::new(),
+    };
+    let around = (machine, layout.as_ref(), hazards.as_slice());
+    found.extend(conflicts::of_image(around, &segments, consumer, kind));
     // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
         found.extend(findings::of_consumer(&question.consumer));

@@ -19,22 +19,20 @@ const LOW: PhysRange = match PhysRange::new(0, 1 << 20) {
 /// What the segments of a known image are put over; where no image is known, what lies in RAM for one to
 /// be put over.
 pub(crate) fn of_image(
-    machine: &Machine,
-    layout: Option<&Layout>,
+    (machine, layout, hazards): (&Machine, Option<&Layout>, &[Hazard]),
+    segments: &[PhysRange],
     consumer: &Consumer,
     kind: Kind,
-    hazards: &[Hazard],
 ) -> Vec<Finding> {
     let handed_over = needs::efi_info(machine, consumer);
     let mut alive = alive(machine, layout);
     alive.retain(|alive| !alive.by_efi || handed_over != Some(false));
-    let segments: Vec<PhysRange> = machine.segments.iter().map(|s| s.range).collect();
     if segments.is_empty() {
         return if kind == Kind::Kexec { in_ram(&alive).into_iter().collect() } else { Vec::new() };
     }
     let mut found = Vec::new();
     for alive in &alive {
-        found.extend(overwritten(alive, &segments, handed_over));
+        found.extend(overwritten(alive, segments, handed_over));
     }
     if let Some(layout) = layout {
         let grave = hazards.iter().filter(|h| h.rule.severity > HazardSeverity::Caution);
@@ -46,7 +44,7 @@ pub(crate) fn of_image(
         }
     }
     if kind == Kind::Kexec {
-        found.extend(past_kho(machine, &segments));
+        found.extend(past_kho(machine, segments));
     }
     found
 }
@@ -235,7 +233,6 @@ fn past_kho(machine: &Machine, segments: &[PhysRange]) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use identmap_machine::Segment;
 
     fn at(start: u64, len: u64) -> PhysRange {
         PhysRange::from_len(start, len).unwrap()
@@ -244,12 +241,8 @@ mod tests {
     #[test]
     fn an_image_outside_of_khos_scratch_carries_no_hand_over() {
         let ids = |scratch: &[PhysRange], segments: &[PhysRange], kind| {
-            let machine = Machine {
-                kho_scratch: scratch.to_vec(),
-                segments: segments.iter().map(|&range| Segment { range }).collect(),
-                ..Machine::default()
-            };
-            let found = of_image(&machine, None, &Consumer::default(), kind, &[]);
+            let machine = Machine { kho_scratch: scratch.to_vec(), ..Machine::default() };
+            let found = of_image((&machine, None, &[]), segments, &Consumer::default(), kind);
             found.iter().map(|f| (f.id, f.severity)).collect::<Vec<_>>()
         };
         // Two areas that meet, and a segment over both.

@@ -62,10 +62,8 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
         found.push(finding.remedy(missing.supply).link(missing.rule.source));
     }
     let cpu = &machine.cpu;
-    if cpu.encrypted_guest == Some(true) {
-        let why = "every entry carries the C-bit, and the firmware's tables may be encrypted: not modelled";
-        found.push(doubt("encrypted-guest", "an encrypted guest", why));
-    } else if (cpu.encrypted_guest, cpu.hypervisor, cpu.sev) == (None, Some(true), Some(true)) {
+    // Of a guest that surely is one, see `encryption`.
+    if (cpu.encrypted_guest, cpu.hypervisor, cpu.sev) == (None, Some(true), Some(true)) {
         let what = "this may be an encrypted guest";
         let why = "a virtual machine with SEV in CPUID, and nothing tells whether its memory is encrypted: then \
                    every entry carries the C-bit, which is not modelled";

@@ -8,6 +8,7 @@ mod complaints;
 mod deadline;
 mod disk;
 mod firmware;
+mod guard;
 mod image;
 mod inputs;
 mod kdump;

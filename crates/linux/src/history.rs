@@ -82,6 +82,79 @@ const fn inferred(releases: Releases, commit: &'static str, source: &'static str
     Span { releases, commit, source, proof: Proof::Inferred }
 }
 
+/// A TDX guest's kernel gives no memory to the hypervisor's view that the next one takes for its own.
+pub static TDX_GUEST: Behaviour = Behaviour {
+    title: "tdx_kexec_finish() makes all shared memory of a TDX guest private before the jump",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 2, 0), v(6, 12, 117)),
+            "",
+            "not in arch/x86/coco/tdx/tdx.c of 6.1.192, in that of 6.12.117; nothing between was read",
+        ),
+        read(Releases::since(v(6, 12, 117)), "", "arch/x86/coco/tdx/tdx.c of 6.12.117 and 7.3.4"),
+    ],
+};
+
+/// The same for SEV-SNP.
+pub static SNP_GUEST: Behaviour = Behaviour {
+    title: "snp_kexec_finish() makes all shared memory of an SEV-SNP guest private before the jump",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 13, 0), v(7, 2, 13)),
+            "",
+            "not in arch/x86/coco/sev of 6.12.117, in arch/x86/coco/sev/core.c of 7.2.13; nothing between was read",
+        ),
+        read(Releases::since(v(7, 2, 13)), "", "arch/x86/coco/sev/core.c of 7.2.13 and 7.3.4"),
+    ],
+};
+
+/// Segments' places are accepted when an image is loaded.
+pub static ACCEPTS: Behaviour = Behaviour {
+    title: "sanity_check_segment_list() accepts the memory that an image goes to",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 13, 0), v(7, 2, 13)),
+            "",
+            "not in kernel/kexec_core.c of 6.12.117, in that of 7.2.13; nothing between was read",
+        ),
+        read(Releases::since(v(7, 2, 13)), "", "kernel/kexec_core.c of 7.2.13 and 7.3.4"),
+    ],
+};
+
+/// Memory that the hypervisor has not given to the guest yet is told from RAM.
+pub static UNACCEPTED: Behaviour = Behaviour {
+    title: "unaccepted memory is known of",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 2, 0), v(6, 12, 117)),
+            "",
+            "no drivers/firmware/efi/unaccepted_memory.c in 6.1.192, one in 6.12.117; nothing between was read",
+        ),
+        read(
+            Releases::since(v(6, 12, 117)),
+            "",
+            "drivers/firmware/efi/unaccepted_memory.c of 6.12.117 and 7.3.4",
+        ),
+    ],
+};
+
+/// A host's TDX module is disabled before the jump, and kexec and TDX go together at all.
+pub static TDX_HOST: Behaviour = Behaviour {
+    title: "tdx_sys_disable() ends TDX on a host before the jump",
+    spans: &[
+        inferred(
+            Releases::new(rc(6, 13, 0), v(7, 2, 13)),
+            "",
+            "INTEL_TDX_HOST depends on !KEXEC_CORE in 6.12.117; tdx_shutdown() in 7.2.13; nothing between was read",
+        ),
+        read(
+            Releases::since(v(7, 2, 13)),
+            "",
+            "tdx_shutdown() in arch/x86/virt/vmx/tdx/tdx.c of 7.2.13 and 7.3.4",
+        ),
+    ],
+};
+
 /// 1 GiB leaves in kexec's map at all.
 pub static GBPAGES: Behaviour = Behaviour {
     title: "kernel_ident_mapping_init() makes 1 GiB leaves",

@@ -26,6 +26,7 @@ pub mod needs;
 mod producer;
 mod release;
 mod requests;
+pub mod signature;
 pub mod tables;
 mod transition;
 pub mod traps;

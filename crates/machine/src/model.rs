@@ -200,6 +200,50 @@ pub enum CpuVendor {
     Other,
 }
 
+/// How a guest's memory is encrypted.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum GuestEncryption {
+    /// AMD SEV.
+    Sev,
+    /// AMD SEV-ES: registers, too.
+    SevEs,
+    /// AMD SEV-SNP: and the hypervisor cannot change what is where.
+    SevSnp,
+    /// Intel TDX.
+    Tdx,
+}
+
+impl fmt::Display for GuestEncryption {
+    /// `SEV`, `SEV-ES`, `SEV-SNP` or `TDX`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            GuestEncryption::Sev => "SEV",
+            GuestEncryption::SevEs => "SEV-ES",
+            GuestEncryption::SevSnp => "SEV-SNP",
+            GuestEncryption::Tdx => "TDX",
+        })
+    }
+}
+
+/// How far a host is on the way to TDX guests.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum TdxHost {
+    /// Firmware has enabled it; no memory is private.
+    Platform,
+    /// The TDX module runs: its own tables (PAMT) are private memory, and guests' memory is.
+    Module,
+}
+
+/// The ACPI way to start processors without interrupts (MADT, type 16: ACPI 6.5, 5.2.12.19).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MpWakeup {
+    /// From 1 on, processors can be given back to firmware.
+    pub version: u16,
+    /// Where the next one to start is written; 0: Linux has taken the address away, because no processor can be
+    /// started a second time (`acpi_mp_disable_offlining()`).
+    pub mailbox: u64,
+}
+
 /// What is known of the processor.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Cpu {
@@ -221,8 +265,16 @@ pub struct Cpu {
     pub sme_active: Option<bool>,
     /// The producer is an encrypted guest (SEV, SEV-ES, SEV-SNP or TDX).
     pub encrypted_guest: Option<bool>,
+    /// How, where that is known.
+    pub guest_encryption: Option<GuestEncryption>,
     /// A host that runs SEV-SNP guests.
     pub snp_host: Option<bool>,
+    /// The interface version of AMD's SEV-SNP firmware, once it was started (`SEV-SNP API:1.55`).
+    pub snp_api: Option<(u8, u8)>,
+    /// A host for TDX guests.
+    pub tdx_host: Option<TdxHost>,
+    /// A partial write to private memory of TDX poisons it (`tdx_pw_mce` among the bugs of `/proc/cpuinfo`).
+    pub tdx_pw_mce: Option<bool>,
     /// The machine is a virtual machine (`Hypervisor detected:`, CPUID `1.ECX[31]`).
     pub hypervisor: Option<bool>,
 }
@@ -236,6 +288,15 @@ pub enum Uv {
     Hubbed,
     /// UV hardware without hubs (`NSGI…`): `is_uv_system()` is 0.
     Hubless,
+}
+
+/// What firmware or the boot loader left of the screen (`screen_info`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Screen {
+    /// VGA's text mode.
+    Text,
+    /// A framebuffer of EFI's or VESA's.
+    Framebuffer,
 }
 
 /// A reserved crash-kernel range.
@@ -339,6 +400,16 @@ pub struct Machine {
     pub ramdisk: Option<PhysRange>,
     /// The MP floating pointer structure (`found SMP MP-table`).
     pub mp_table: Option<PhysRange>,
+    /// What the running kernel was told of the screen.
+    pub screen: Option<Screen>,
+    /// The graphics driver that has taken the screen over from firmware: `i915`, `amdgpu`.
+    pub graphics: Option<String>,
+    /// The running kernel is locked down.
+    pub lockdown: Option<bool>,
+    /// The running kernel was started by Secure Boot.
+    pub secure_boot: Option<bool>,
+    /// How processors are started, where not by interrupts.
+    pub mp_wakeup: Option<MpWakeup>,
     /// Whether an image is loaded for `kexec -e` (`/sys/kernel/kexec_loaded`).
     pub kexec_loaded: Option<bool>,
     /// Whether a crash image is loaded (`/sys/kernel/kexec_crash_loaded`).

@@ -9,6 +9,7 @@ use identmap_machine::bundle::{self, Bundle};
 use identmap_report::RunRow;
 
 use crate::args::{Entry, Facts, FailOn, Limit};
+use crate::guard;
 use crate::image::{self, Image};
 use crate::output::{Failure, Status};
 use crate::{deadline, kdump, live, runs, source};
@@ -76,7 +77,8 @@ fn judge_kernel(
     let seen = Some(sight.seen.as_slice());
     let kind = Kind::Kexec;
     let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
-    let audit = check(&question);
+    let mut audit = check(&question);
+    audit.add(guard::of_kernel(kernel, source, &machine, bundle).into_iter().collect());
     let Question { producer, consumer, .. } = question;
     let runs = Runs { rows: sight.rows, assumptions: sight.assumptions };
     Ok((Judged { machine, producer, consumer, audit }, runs))

@@ -21,7 +21,7 @@ use crate::args::{Load, Output, SerialChoice};
 use crate::loading;
 use crate::output::{Failure, Status};
 use crate::record::{self, Record};
-use crate::{live, source};
+use crate::{guard, live, source};
 
 /// The largest file taken for a kernel or an initrd.
 const LARGEST: u64 = 4 << 30;
@@ -32,7 +32,9 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
     let dry = args.dry_run || !live;
     let file = kernel(&args.kernel)?;
     let initrd = initrd(args, &file)?;
-    let machine = source::machine(args.source.as_deref().unwrap_or("live"), &args.facts)?;
+    let from = args.source.as_deref().unwrap_or("live");
+    let (machine, bundle) = source::machine_and_bundle(from, &args.facts)?;
+    let signature = guard::of_kernel(&args.kernel, from, &machine, bundle.as_ref());
     let cmdline = command_line(args, &file, &machine)?;
     let here = if live { Here::of(&machine, kind) } else { Here::default() };
     if live && !dry && !here.rules.root {
@@ -76,6 +78,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             }
         }
     };
+    told.findings.extend(signature.iter().map(FindingRow::new));
     told.verdict = verdict.to_string();
     let refused = verdict == Verdict::Unsafe && !args.force;
     told.action = match (dry, refused) {

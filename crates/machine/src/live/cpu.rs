@@ -1,7 +1,7 @@
 //! The processor: CPUID and `/proc/cpuinfo`.
 
 use super::Inputs;
-use crate::model::{Cpu, CpuVendor, Machine};
+use crate::model::{Cpu, CpuVendor, GuestEncryption, Machine, TdxHost};
 
 /// What CPUID answered for one leaf.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -72,6 +72,7 @@ pub(super) fn from_cpuid(leaves: &[CpuidLeaf], cpu: &mut Cpu) {
         && registers(&[l.ebx, l.edx, l.ecx]) == "IntelTDX    "
     {
         cpu.encrypted_guest = Some(true);
+        cpu.guest_encryption = Some(GuestEncryption::Tdx);
     }
     if cpu.hypervisor == Some(false) {
         cpu.encrypted_guest = Some(false);
@@ -102,6 +103,9 @@ pub(super) fn from_cpuinfo(inputs: &Inputs, machine: &mut Machine) {
         let bits = sizes.split(' ').next().and_then(|n| n.parse().ok());
         cpu.maxphyaddr = bits.filter(|bits| (32..=52).contains(bits));
     }
+    if let Some(bugs) = value("bugs") {
+        cpu.tdx_pw_mce = Some(bugs.split_ascii_whitespace().any(|bug| bug == "tdx_pw_mce"));
+    }
     let Some(flags) = value("flags") else { return };
     let has = |flag: &str| flags.split_ascii_whitespace().any(|f| f == flag);
     cpu.pdpe1gb = Some(has("pdpe1gb"));
@@ -121,8 +125,16 @@ pub(super) fn from_cpuinfo(inputs: &Inputs, machine: &mut Machine) {
         cpu.hypervisor = Some(false);
         cpu.encrypted_guest = Some(false);
     }
-    if has("sev_snp_guest") || has("tdx_guest") {
-        cpu.encrypted_guest = Some(true);
+    for (flag, kind) in
+        [("sev_snp_guest", GuestEncryption::SevSnp), ("tdx_guest", GuestEncryption::Tdx)]
+    {
+        if has(flag) {
+            cpu.encrypted_guest = Some(true);
+            cpu.guest_encryption = Some(kind);
+        }
+    }
+    if has("tdx_host_platform") {
+        cpu.tdx_host = cpu.tdx_host.max(Some(TdxHost::Platform));
     }
 }
 

@@ -5,7 +5,7 @@
 use identmap::{PHYS_LIMIT, PhysAddr, PhysRange};
 
 use super::{Content, Inputs, note};
-use crate::model::{ConfigTable, EfiTable, Machine, MapEntry, MapOrigin, MemMap};
+use crate::model::{ConfigTable, EfiTable, Machine, MapEntry, MapOrigin, MemMap, Screen};
 use crate::parse;
 
 /// `acpi_rsdp_addr`.
@@ -27,6 +27,11 @@ const E820_MAX: usize = 128;
 const RAMDISK_IMAGE: usize = 0x218;
 const RAMDISK_SIZE: usize = 0x21c;
 const SETUP_DATA: usize = 0x250;
+/// `screen_info.orig_video_isVGA`: `VIDEO_TYPE_*` of `include/uapi/linux/screen_info.h`, 1 VGA text, 0x23 VESA,
+/// 0x70 EFI.
+const VIDEO_TYPE: usize = 0x0f;
+/// `secure_boot`: `enum efi_secureboot_mode` of `include/linux/efi.h`, 2 disabled, 3 enabled; else not known.
+const SECURE_BOOT: usize = 0x1ec;
 /// `struct setup_data` before its payload: u64 next, u32 type, u32 len.
 const SETUP_DATA_HEADER: u64 = 16;
 /// `SETUP_E820_EXT`: more entries of the map.
@@ -54,6 +59,17 @@ pub(super) fn boot_params(inputs: &Inputs, machine: &mut Machine) {
         machine.rsdp = Some(address);
     }
     machine.cc_blob = address(u64::from(u32_at(data, CC_BLOB)));
+    // A redacted bundle has no screen: 0.
+    machine.screen = match data[VIDEO_TYPE] {
+        1 => Some(Screen::Text),
+        0x23 | 0x70 => Some(Screen::Framebuffer),
+        _ => machine.screen,
+    };
+    machine.secure_boot = match data[SECURE_BOOT] {
+        2 => Some(false),
+        3 => Some(true),
+        _ => machine.secure_boot,
+    };
     let start = wide(data, RAMDISK_IMAGE, EXT_RAMDISK_IMAGE);
     let size = wide(data, RAMDISK_SIZE, EXT_RAMDISK_SIZE);
     if let Ok(range) = PhysRange::from_len(start, size) {

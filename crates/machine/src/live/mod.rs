@@ -174,6 +174,7 @@ pub fn assemble(inputs: &Inputs) -> Machine {
     firmware::efi(inputs, &mut machine);
     platform::hardware(inputs, &mut machine);
     platform::uv(inputs, &mut machine);
+    platform::mp_wakeup(inputs, &mut machine);
     platform::kexec(inputs, &mut machine);
     machine
 }

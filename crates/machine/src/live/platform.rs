@@ -1,7 +1,7 @@
 //! Hardware names, UV, and whether an image is loaded.
 
 use super::{Content, Directory, Inputs, note};
-use crate::model::{Machine, Uv};
+use crate::model::{Machine, MpWakeup, Uv};
 use crate::parse;
 
 /// `/sys/class/dmi/id`, put together as the kernel's `DMI:` line is.
@@ -75,6 +75,28 @@ pub(super) fn uv(inputs: &Inputs, machine: &mut Machine) {
     }
 }
 
+/// The multiprocessor wakeup structure of the MADT, if it has one: ACPI 6.5, 5.2.12.19, at byte 44 and after.
+/// What is read is the running kernel's copy, in which it may have set the mailbox's address to 0.
+pub(super) fn mp_wakeup(inputs: &Inputs, machine: &mut Machine) {
+    const HEADER: usize = 44;
+    const MULTIPROCESSOR_WAKEUP: u8 = 0x10;
+    let mut rest = inputs.acpi_madt.bytes().and_then(|table| table.get(HEADER..));
+    while let Some([kind, len, ..]) = rest {
+        let len = usize::from(*len);
+        let Some(entry) = rest.and_then(|rest| rest.get(..len)).filter(|_| len >= 2) else {
+            return;
+        };
+        if *kind == MULTIPROCESSOR_WAKEUP
+            && let (Some(version), Some(mailbox)) = (entry.get(2..4), entry.get(8..16))
+        {
+            let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
+            let version = u16::try_from(number(version)).unwrap_or(0);
+            machine.mp_wakeup = Some(MpWakeup { version, mailbox: number(mailbox) });
+        }
+        rest = rest.and_then(|rest| rest.get(len..));
+    }
+}
+
 fn at_least_5_10(release: Option<&str>) -> bool {
     let mut numbers = release
         .unwrap_or("")
@@ -140,6 +162,28 @@ mod tests {
         );
         assert_eq!(uv(none("4.19.0", "ALASKA")), None, "UV5 names itself elsewhere");
         assert_eq!(uv(Inputs::default()), None);
+    }
+
+    #[test]
+    fn processors_that_firmware_starts() {
+        let wakeup = |entries: &[&[u8]]| {
+            let mut table = vec![0; 44];
+            table.extend(entries.concat());
+            let acpi_madt = Content::Bytes(table);
+            assemble(&Inputs { acpi_madt, ..Inputs::default() }).mp_wakeup
+        };
+        let apic: &[u8] = &[0, 8, 0, 0, 1, 0, 0, 0];
+        let one = |version: u8, mailbox: u8| {
+            [&[0x10, 24, version, 0, 0, 0, 0, 0, 0, mailbox, 0, 0, 0, 0, 0, 0][..], &[0; 8]]
+                .concat()
+        };
+        let expected = Some(MpWakeup { version: 1, mailbox: 0x7000 });
+        assert_eq!(wakeup(&[apic, &one(1, 0x70)]), expected);
+        assert_eq!(wakeup(&[&one(0, 0), apic]), Some(MpWakeup { version: 0, mailbox: 0 }));
+        assert_eq!(wakeup(&[apic]), None);
+        // An entry of length 0 would be an endless list; one that is cut is none.
+        assert_eq!(wakeup(&[&[0, 0], &one(1, 0x70)]), None);
+        assert_eq!(wakeup(&[&one(1, 0x70)[..12]]), None);
     }
 
     #[test]

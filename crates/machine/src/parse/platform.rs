@@ -5,7 +5,10 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use super::boot::{Boot, push_range};
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemType, Note, Uv};
+use crate::model::{
+    AcpiTable, Cpu, CpuVendor, CrashKernel, GuestEncryption, Machine, MapUpdate, MemType, Note,
+    Screen, TdxHost, Uv,
+};
 
 /// `MAXMEM >> PAGE_SHIFT` with 46 physical bits (4-level) and 52 (5-level paging):
 /// `MAX_PHYSMEM_BITS` in `arch/x86/include/asm/sparsemem.h`, printed by `e820_end_pfn()`.
@@ -65,6 +68,23 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
     }
+    if let Some(known) = screen(&mut boot.machine, rest) {
+        return known;
+    }
+    // `lock_kernel_down()` in `security/lockdown/lockdown.c`.
+    if rest.starts_with("Kernel is locked down from ") {
+        boot.machine.lockdown = Some(true);
+        return true;
+    }
+    // `efi_set_secure_boot()` of Debian's, Fedora's and Ubuntu's kernels.
+    if let Some(state) = rest.strip_prefix("secureboot: Secure boot ") {
+        boot.machine.secure_boot = match state {
+            "enabled" => Some(true),
+            "disabled" => Some(false),
+            _ => None,
+        };
+        return true;
+    }
     if let Some(tail) = rest.strip_prefix(MEMORY_FAILURE) {
         return memory_failure(&mut boot.machine, tail);
     }
@@ -79,6 +99,35 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
     }
     processor(boot, rest)
+}
+
+/// Who drives the screen. `[drm] Initialized NAME 1.6.0 …` (`drm_dev_register()` in `drivers/gpu/drm/drm_drv.c`) of
+/// a driver that is not for firmware's framebuffer, nor for a screen that is none; `efifb: framebuffer at`,
+/// `vesafb: framebuffer at`; `Console: colour VGA+ 80x25` (`con_init()` in `drivers/tty/vt/vt.c`).
+fn screen(machine: &mut Machine, rest: &str) -> Option<bool> {
+    const FIRMWARE_S: [&str; 4] = ["simpledrm", "efidrm", "vesadrm", "ofdrm"];
+    const NO_SCREENS: [&str; 6] =
+        ["vgem", "vkms", "evdi", "amdxdna_accel_driver", "intel_vpu", "habanalabs"];
+    if let Some(tail) = rest.strip_prefix("[drm] Initialized ") {
+        let driver = tail.split_ascii_whitespace().next()?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if FIRMWARE_S.contains(&driver) {
+            machine.screen = Some(Screen::Framebuffer);
+        } else if !NO_SCREENS.contains(&driver) && driver.len() <= 32 && driver.chars().all(plain) {
+            machine.graphics.get_or_insert_with(|| driver.to_owned());
+        }
+        return Some(true);
+    }
+    let framebuffer = ["efifb: framebuffer at ", "vesafb: framebuffer at "];
+    if framebuffer.iter().any(|word| rest.starts_with(word)) {
+        machine.screen = Some(Screen::Framebuffer);
+        return Some(true);
+    }
+    if rest.starts_with("Console: colour VGA+ ") {
+        machine.screen = Some(Screen::Text);
+        return Some(true);
+    }
+    None
 }
 
 /// `16181208K/16680692K available`: RAM in the kernel's hands and RAM that there is, in KiB
@@ -342,10 +391,38 @@ fn processor(boot: &mut Boot, rest: &str) -> bool {
         cpu.sev = Some(true);
         return true;
     }
+    if let Some(text) = rest.strip_prefix("virt/tdx: ") {
+        return tdx_host(cpu, text);
+    }
+    if let Some((_, version)) = rest.split_once(": SEV-SNP API:") {
+        cpu.snp_api = snp_api(version);
+        return cpu.snp_api.is_some();
+    }
     match rest.strip_prefix("UV: ") {
         Some(uv) => platform_uv(&mut boot.machine, uv),
         None => false,
     }
+}
+
+/// `tdx_init()` and `init_tdx_module()` in `arch/x86/virt/vmx/tdx/tdx.c`: "TDX-Module initialized" in 7.3.4,
+/// "TDX module initialized" or "module initialized" before.
+fn tdx_host(cpu: &mut Cpu, text: &str) -> bool {
+    let state = if text.ends_with("odule initialized") {
+        TdxHost::Module
+    } else if text.starts_with("BIOS enabled: private KeyID range") {
+        TdxHost::Platform
+    } else {
+        return false;
+    };
+    cpu.tdx_host = cpu.tdx_host.max(Some(state));
+    true
+}
+
+/// `1.55 build:32` (`__sev_snp_init_locked()` in `drivers/crypto/ccp/sev-dev.c`).
+fn snp_api(text: &str) -> Option<(u8, u8)> {
+    let (version, _) = text.split_once(' ')?;
+    let (major, minor) = version.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 /// A maker named in a processor's own name.
@@ -368,6 +445,15 @@ fn encryption(boot: &mut Boot, rest: &str) -> bool {
     }
     cpu.sme_active = Some(sme);
     cpu.encrypted_guest = Some(guest);
+    cpu.guest_encryption = [
+        ("TDX", GuestEncryption::Tdx),
+        ("SEV-SNP", GuestEncryption::SevSnp),
+        ("SEV-ES", GuestEncryption::SevEs),
+        ("SEV", GuestEncryption::Sev),
+    ]
+    .into_iter()
+    .find(|(word, _)| words.contains(word))
+    .map(|(_, kind)| kind);
     if guest {
         cpu.hypervisor = Some(true);
     }

@@ -179,7 +179,8 @@ fn live(inputs: &mut Inputs, work: &Work<'_>) {
         work.trim(&mut inputs.iomem);
     }
     work.change(&mut inputs.cmdline, "", |text| work.cmdline(text.trim()));
-    let what = "/proc/cpuinfo: all but the maker, the name, the address sizes and the flags";
+    let what =
+        "/proc/cpuinfo: all but the maker, the name, the address sizes, the flags and the bugs";
     work.change(&mut inputs.cpuinfo, what, cpuinfo);
     work.change(&mut inputs.meminfo, "/proc/meminfo: all sizes but that of memory", meminfo);
     work.change(&mut inputs.version, "", |text| match text.trim_end().split_once(" (") {
@@ -258,7 +259,7 @@ const DMI: [&str; 8] = [
 
 /// What the first processor is; the others are like it.
 fn cpuinfo(text: &str) -> String {
-    const KEYS: [&str; 8] = [
+    const KEYS: [&str; 9] = [
         "vendor_id",
         "cpu family",
         "model",
@@ -266,6 +267,8 @@ fn cpuinfo(text: &str) -> String {
         "stepping",
         "microcode",
         "flags",
+        // Of the processor; one of them decides over TDX.
+        "bugs",
         "address sizes",
     ];
     let first = text.lines().take_while(|line| !line.trim().is_empty());
