@@ -56,8 +56,8 @@ struct Row {
     tables: u64,
     /// Nanoseconds of one build.
     build: f64,
-    /// The same as a multiple of `memset` to 0 and to a byte of a leaf, by rounds.
-    ratios: [f64; 2],
+    /// The same as a multiple of `memset` to 0, of `memset` to a byte of a leaf and of identmap, by rounds.
+    ratios: [f64; 3],
     instructions: Option<u64>,
 }
 
@@ -155,9 +155,9 @@ fn ours(case: &Case, slots: &mut [Slot], memory: &mut Memory) -> Result<u64, Str
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     println!("## Building tables\n");
     println!(
-        "| map | leaves | by | tables | ns/leaf | x memset 0 | x memset 0xe3 | instructions/leaf |"
+        "| map | leaves | by | tables | ns/leaf | x memset 0 | x memset 0xe3 | x identmap | instructions/leaf |"
     );
-    println!("|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|");
     for case in cases::all()? {
         if options.only.as_ref().is_some_and(|only| !case.name.contains(only.as_str())) {
             continue;
@@ -165,12 +165,12 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         let mut bed = Bed::new(&case)?;
         let leaves: u64 = bed.runs.iter().map(|run| run.count()).sum();
         for row in rows(&mut bed, options)? {
-            let Row { who, tables, build, ratios: [zeroes, bytes], instructions } = row;
+            let Row { who, tables, build, ratios: [zeroes, bytes, ours], instructions } = row;
             let per_leaf = build / leaves as f64;
             let instructions =
                 instructions.map_or("-".into(), |n| format!("{:.2}", n as f64 / leaves as f64));
             println!(
-                "| {} | {leaves} {} | {who} | {tables} | {per_leaf:.3} | {zeroes:.2} | {bytes:.2} | {instructions} |",
+                "| {} | {leaves} {} | {who} | {tables} | {per_leaf:.3} | {zeroes:.2} | {bytes:.2} | {ours:.2} | {instructions} |",
                 case.name,
                 sizes(&bed.runs),
             );
@@ -190,45 +190,56 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
         bed.check(builder)?;
     }
     let mut times = vec![Vec::new(); counts.len()];
+    let mut linux = Vec::new();
     for _ in 0..options.rounds {
         for (builder, times) in Builder::all().zip(&mut times) {
+            // Everybody finds the same bytes in the memory and in the caches.
+            bed.build(Builder::Words(LEAF))?;
             let (ns, result) = time(|| (0..repeats).try_for_each(|_| bed.build(builder).map(drop)));
             result?;
             times.push(ns as f64 / repeats as f64);
         }
+        // In a process of its own, but in the same round: neighbours come and go within seconds.
+        let mut round = linux::round(options, case, repeats)?;
+        round.retain(|linux| case.rule.is(&linux.policy));
+        linux.push(round);
     }
-    let memsets = [times[0].clone(), times[1].clone()];
+    let of = |builder| Builder::all().position(|one| one == builder).map(|at| times[at].clone());
+    let measures =
+        [Builder::Zeroes, Builder::Bytes, Builder::Ours].map(of).map(Option::unwrap_or_default);
     let mut rows = Vec::new();
     for ((builder, tables), times) in Builder::all().zip(counts).zip(times) {
-        let ratios = memsets.each_ref().map(|memset| {
-            median(times.iter().zip(memset).map(|(build, memset)| build / memset).collect())
-        });
         let instructions = if options.instructions {
             Some(instructions::of_builder(case.name, builder)?)
         } else {
             None
         };
-        let row =
-            Row { who: builder.name().into(), tables, build: median(times), ratios, instructions };
-        rows.push(row);
+        let ratios = measures.each_ref().map(|measure| ratio(&times, measure));
+        let who = builder.name().into();
+        rows.push(Row { who, tables, build: median(times), ratios, instructions });
     }
-    for linux in linux::time(options, case, options.rounds, repeats)? {
-        if !case.rule.is(&linux.policy) {
-            continue;
+    for (at, first) in linux.first().map_or(&[][..], Vec::as_slice).iter().enumerate() {
+        let Linux { package, tables, .. } = first;
+        if *tables != bed.tables {
+            let ours = bed.tables;
+            return Err(format!("{}: {package} takes {tables} tables, we {ours}", case.name));
         }
-        if linux.tables != bed.tables {
-            let (theirs, ours) = (linux.tables, bed.tables);
-            return Err(format!(
-                "{}: {} takes {theirs} tables, we {ours}",
-                case.name, linux.package
-            ));
-        }
+        let column = |which: usize| -> Vec<f64> {
+            linux.iter().filter_map(|round| Some(round.get(at)?.times[which])).collect()
+        };
         let instructions =
-            if options.instructions { Some(instructions::of_linux(case, &linux)?) } else { None };
-        let Linux { package, tables, build, ratios, .. } = linux;
-        rows.push(Row { who: package, tables, build, ratios, instructions });
+            if options.instructions { Some(instructions::of_linux(case, first)?) } else { None };
+        let build = column(0);
+        let ratios = [&column(1), &column(2), &measures[2]].map(|measure| ratio(&build, measure));
+        let (who, tables) = (package.clone(), *tables);
+        rows.push(Row { who, tables, build: median(build), ratios, instructions });
     }
     Ok(rows)
+}
+
+/// The median of the ratios within a round.
+fn ratio(times: &[f64], measure: &[f64]) -> f64 {
+    median(times.iter().zip(measure).map(|(time, measure)| time / measure).collect())
 }
 
 fn sizes(runs: &[Run]) -> String {

@@ -5,12 +5,11 @@ use std::process::{Command, Stdio};
 
 use crate::Options;
 use crate::cases::Case;
-use crate::clock::median;
 
 /// The series that are measured: one of each policy.
 const SERIES: [&str; 2] = ["5.10", "6.12"];
 
-/// What one source took.
+/// What one source took in one round.
 pub(crate) struct Linux {
     /// `Linux 6.12.117-1`
     pub(crate) package: String,
@@ -18,19 +17,12 @@ pub(crate) struct Linux {
     pub(crate) tables: u64,
     /// The program that can build it again.
     pub(crate) executable: String,
-    /// Nanoseconds of one build.
-    pub(crate) build: f64,
-    /// By rounds, as a multiple of `memset` to 0 and to 0xe3 in the same process.
-    pub(crate) ratios: [f64; 2],
+    /// Nanoseconds of one build, of one `memset` of the same bytes to 0 and of one to 0xe3, in the same process.
+    pub(crate) times: [f64; 3],
 }
 
-/// Measures a case, with every source that can have it.
-pub(crate) fn time(
-    options: &Options,
-    case: &Case,
-    rounds: usize,
-    repeats: u64,
-) -> Result<Vec<Linux>, String> {
+/// One round of a case, with every source that can have it.
+pub(crate) fn round(options: &Options, case: &Case, repeats: u64) -> Result<Vec<Linux>, String> {
     let Some(oracle) = &options.oracle else { return Ok(Vec::new()) };
     let mut command = Command::new(oracle);
     command.arg("time");
@@ -38,12 +30,12 @@ pub(crate) fn time(
         command.args(["--series", series]);
     }
     command.args(["--gbpages", if case.gbpages { "on" } else { "off" }]);
-    command.args(["--rounds", &rounds.to_string(), "--repeats", &repeats.to_string()]);
+    command.args(["--rounds", "1", "--repeats", &repeats.to_string()]);
     let fail = |e: std::io::Error| format!("{}: {e}", oracle.display());
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::inherit())
+        .stderr(Stdio::piped())
         .spawn()
         .map_err(fail)?;
     let mut input = child.stdin.take().ok_or("no pipe")?;
@@ -53,7 +45,8 @@ pub(crate) fn time(
     drop(input);
     let output = child.wait_with_output().map_err(fail)?;
     if !output.status.success() {
-        return Err(format!("{} time: {}", oracle.display(), output.status));
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{} time: {}\n{said}", oracle.display(), output.status));
     }
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().map(|line| parse(line, repeats).ok_or(format!("not understood: {line}"))).collect()
@@ -63,18 +56,16 @@ fn parse(line: &str, repeats: u64) -> Option<Linux> {
     let mut fields = line.split('\t');
     let (_series, package, policy) = (fields.next()?, fields.next()?, fields.next()?);
     let (tables, executable) = (fields.next()?.parse().ok()?, fields.next()?);
-    let times: Vec<f64> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
-    let rounds = times.chunks_exact(3);
-    let ratios =
-        [1, 2].map(|of| median(rounds.clone().map(|round| round[0] / round[of]).collect()));
-    let build = rounds.map(|round| round[0] / repeats as f64).collect();
+    let mut times = [0.0; 3];
+    for time in &mut times {
+        *time = fields.next()?.parse::<f64>().ok()? / repeats as f64;
+    }
     let version = package.rsplit(' ').next()?;
     Some(Linux {
         package: format!("Linux {version}"),
         policy: policy.into(),
         tables,
         executable: executable.into(),
-        build: median(build),
-        ratios,
+        times,
     })
 }

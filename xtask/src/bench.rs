@@ -16,6 +16,10 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u16).range(7..))]
     rounds: u16,
 
+    /// fill: only maps with this in their name
+    #[arg(long, value_name = "MAP")]
+    only: Option<String>,
+
     /// Only these sections: fill, threads, plans, tables, process
     #[arg(value_name = "SECTION")]
     sections: Vec<String>,
@@ -34,6 +38,9 @@ pub(crate) fn bench(options: &Options) -> Result<(), String> {
         }
     }
     command.args(["--rounds", &options.rounds.to_string()]);
+    if let Some(only) = &options.only {
+        command.args(["--only", only]);
+    }
     run(command.args(options.instructions.then_some("--instructions")))
 }
 

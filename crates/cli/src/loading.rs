@@ -9,12 +9,10 @@ use identmap_kexec::{CrashFacts, Rules};
 use identmap_linux::Kind;
 use identmap_linux::boot::{EfiHandover, SetupEfi};
 use identmap_linux::firmware;
-use identmap_linux::kallsyms::Symbols;
 use identmap_machine::Machine;
 use identmap_machine::live::{Content, Directory};
 
 use crate::live;
-use crate::loaded::MAX_FILE;
 
 /// A line of a file, without spaces around it.
 pub(crate) fn line(path: &str) -> Option<String> {
@@ -164,7 +162,7 @@ pub(crate) fn kho_scratch() -> Vec<PhysRange> {
 ///
 /// # Errors
 /// What could not be read.
-pub(crate) fn crash_facts(machine: &Machine, ram: &[PhysRange]) -> Result<CrashFacts, String> {
+pub(crate) fn crash_facts(ram: &[PhysRange]) -> Result<CrashFacts, String> {
     const INFO: &str = "/sys/kernel/vmcoreinfo";
     const CPUS: &str = "/sys/devices/system/cpu";
     let number = |text: &str| u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16).ok();
@@ -193,23 +191,16 @@ pub(crate) fn crash_facts(machine: &Machine, ram: &[PhysRange]) -> Result<CrashF
     };
     let page_offset = identmap_kexec::page_offset(&core, ram)
         .ok_or("the headers of /proc/kcore do not tell where memory is mapped")?;
+    let text = identmap_kexec::kernel_text(&core, ram)
+        .ok_or("the headers of /proc/kcore do not tell where the kernel's image is")?;
     let room = line("/sys/kernel/crash_elfcorehdr_size").and_then(|text| text.parse().ok());
     Ok(CrashFacts {
         notes: notes.into_iter().map(|(_, note)| note).collect(),
         vmcoreinfo,
-        text: kernel_text(machine),
+        text: Some(text),
         page_offset,
         room: room.filter(|&bytes| bytes != 0),
     })
-}
-
-fn kernel_text(machine: &Machine) -> Option<(u64, PhysRange)> {
-    let code = machine.iomem.iter().find(|entry| entry.name == "Kernel code")?;
-    let kallsyms = live::content_up_to("/proc/kallsyms", MAX_FILE);
-    let symbols = Symbols::parse(kallsyms.bytes()?);
-    let (start, end) = (symbols.get("_text").ok()?.get(), symbols.get("_end").ok()?.get());
-    let range = PhysRange::from_len(code.range.start().get(), end.checked_sub(start)?).ok()?;
-    Some((start, range))
 }
 
 /// The position of the encryption bit (CPUID `0x8000001F.EBX[5:0]`).

@@ -7,10 +7,11 @@ mod load;
 mod map;
 mod place;
 pub mod purgatory;
+mod shape;
 pub mod syscall;
 
-pub use crash::{CrashFacts, dumped_ram, memory_map as crash_memory_map, page_offset};
+pub use crash::{CrashFacts, dumped_ram, kernel_text, memory_map as crash_memory_map, page_offset};
 pub use explain::{Call, Choice, Explanation, Rules, explain};
-pub use load::{Image, Job, LoadError, Segment};
+pub use load::{Image, Job, LoadError, Segment, takes_seed};
 pub use map::{MapBase, MapChoice, MapError};
 pub use place::{Alive, alive, free, memory_map};

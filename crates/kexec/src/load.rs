@@ -22,24 +22,23 @@
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::Coverage;
-use identmap_linux::Kind;
 use identmap_linux::boot::{
-    BootParams, BootParamsError, BzImage, ENTRY_64, EfiHandover, ImageError, PlacementError, Room,
+    BootParams, BootParamsError, BzImage, EfiHandover, ImageError, PlacementError, RngSeed, Room,
+    SETUP_RNG_SEED,
 };
 use identmap_linux::needs::Consumer;
+use identmap_linux::{Kind, Release, Releases};
 use identmap_machine::{Machine, Region, ranges};
 
 use crate::crash::{self, CrashFacts};
-use crate::format::{ElfKernel, Kernel};
+use crate::format::Kernel;
 use crate::map::{MapBase, MapChoice, MapError};
 use crate::place;
 use crate::purgatory::{Check, Purgatory, PurgatoryError, Serial, crc32c};
+use crate::shape::Shape;
 
-/// Nothing is placed below: see [`place::free`].
-const LOWEST: u64 = 1 << 20;
 /// `MIN_INITRD_LOAD_ADDR` in `arch/x86/kernel/kexec-bzimage64.c` (Linux 6.12).
 const LOWEST_INITRD: u64 = 16 << 20;
-const FOUR_GIB: u64 = 1 << 32;
 const PAGE: u64 = 4096;
 /// More tables than any map of ours has: 1 GiB of them.
 const MOST_TABLES: u64 = 1 << 18;
@@ -84,6 +83,9 @@ pub struct Job<'a> {
     /// Lists of segments that this one shall differ from, so that what is loaded can be told
     /// from what was loaded before.
     pub unlike: &'a [Vec<PhysRange>],
+    /// A seed for the next kernel's random numbers. It is handed over to a kernel that is known to take it
+    /// ([`takes_seed`]), and lies in the segment `boot_params` then.
+    pub rng_seed: Option<&'a RngSeed>,
 }
 
 /// One segment.
@@ -124,8 +126,39 @@ pub struct Image {
     pub e820: Vec<Region>,
     /// The command line, with what was added.
     pub cmdline: String,
-    /// Whether the kernel may rewrite the core header as processors come and go.
+    /// Whether the kernel may rewrite the core header as processors and memory come and go.
     pub update_elfcorehdr: bool,
+    /// Whether a seed for random numbers is handed over.
+    pub rng_seed: bool,
+}
+
+impl Image {
+    /// Overwrites what is handed over to the next kernel and to nobody else, once it is loaded.
+    pub fn forget_seed(&mut self) {
+        for segment in self.segments.iter_mut().filter(|_| self.rng_seed) {
+            if segment.name == "boot_params" {
+                segment.bytes.fill(0);
+                // Or the compiler leaves out a write that nobody reads.
+                core::hint::black_box(&segment.bytes);
+            }
+        }
+    }
+}
+
+/// Whether a kernel takes and wipes a `SETUP_RNG_SEED` entry: a bzImage says so itself (`kernel_info.setup_type_max`),
+/// an ELF file does not, and its version counts (6.0). Where it is not known, `false`.
+#[must_use]
+pub fn takes_seed(kernel: &Kernel, consumer: &Consumer) -> bool {
+    match kernel {
+        Kernel::BzImage(bytes) => BzImage::parse(bytes)
+            .ok()
+            .and_then(|image| image.setup_type_max())
+            .is_some_and(|max| max >= SETUP_RNG_SEED),
+        Kernel::Elf(_) => {
+            let since = Releases::since(Release::rc(6, 0, 1));
+            consumer.version.as_ref().is_some_and(|version| since.covers(&version.releases()))
+        }
+    }
 }
 
 /// Why an image cannot be made.
@@ -152,6 +185,8 @@ pub enum LoadError {
     Purgatory(PurgatoryError),
     /// The kernel cannot be entered with 5 levels, which are in use.
     FiveLevels,
+    /// 5 levels are in use, and an ELF kernel does not say whether it can be entered with them.
+    ElfFiveLevels,
     /// A crash kernel, and what its core header is made from is not known.
     CrashFacts,
     /// An ELF kernel whose pieces are no image.
@@ -178,6 +213,10 @@ impl core::fmt::Display for LoadError {
                 "the running kernel uses 5-level paging, and this one cannot be entered with it (no XLF_5LEVEL); \
                  boot the running kernel with no5lvl first",
             ),
+            LoadError::ElfFiveLevels => f.write_str(
+                "the running kernel uses 5 levels of page tables, and an ELF kernel does not say whether it can be \
+                 entered with them: load its bzImage, or boot the running kernel with no5lvl first",
+            ),
             LoadError::CrashFacts => f.write_str(
                 "what a crash kernel's core header is made from could not be read (/sys/kernel/vmcoreinfo, \
                  /sys/devices/system/cpu/cpu*/crash_notes, /proc/kcore)",
@@ -198,8 +237,12 @@ impl Job<'_> {
         let shape = Shape::of(self.kernel)?;
         let base = MapBase::new(self.machine, self.kind, self.consumer, self.map, self.c_bit)
             .map_err(LoadError::Map)?;
-        if base.config.levels == identmap::Levels::Five && !shape.five_levels {
-            return Err(LoadError::FiveLevels);
+        if base.config.levels == identmap::Levels::Five {
+            match shape.five_levels {
+                Some(true) => {}
+                Some(false) => return Err(LoadError::FiveLevels),
+                None => return Err(LoadError::ElfFiveLevels),
+            }
         }
         let free = self.free()?;
         let mut tables = 1;
@@ -271,7 +314,7 @@ impl Job<'_> {
                 kernel = Some(room.take("the kernel", shape.len, shape.align, window)?);
             }
         }
-        let mut small = |what, len| room.take(what, len, PAGE, LOWEST..limit);
+        let mut small = |what, len| room.take(what, len, PAGE, place::LOWEST..limit);
         let elfcorehdr = match (self.kind, self.crash) {
             (Kind::Kexec, _) => None,
             (Kind::Kdump, None) => return Err(None),
@@ -304,14 +347,13 @@ impl Job<'_> {
             .build_with(&shape.header, shape.cmdline_max, placed.params.start())
             .map_err(LoadError::BootParams)?;
         let tables = base.build(&placed.all(), placed.tables.start()).map_err(LoadError::Map)?;
+        let told = match self.seed() {
+            Some(_) => "what it is told: memory, command line, EFI, a seed for random numbers",
+            None => "what it is told: memory, command line, EFI",
+        };
         let mut segments = vec![
             segment("kernel", placed.kernel, shape.bytes.clone(), "what is entered next"),
-            segment(
-                "boot_params",
-                placed.params,
-                params.bytes,
-                "what it is told: memory, command line, EFI",
-            ),
+            segment("boot_params", placed.params, params.bytes, told),
             segment("page tables", placed.tables, tables, "the map that it is entered with"),
         ];
         if let Some(range) = placed.initrd {
@@ -322,7 +364,10 @@ impl Job<'_> {
             let bytes = facts.header(&self.crash_ram());
             let why = "where the crashed kernel's memory and registers are";
             segments.push(segment("elfcorehdr", range, bytes, why));
-            update_elfcorehdr = facts.room.is_some();
+            // The kernel finds it by its first bytes (`crash_handle_hotplug_event()` in `kernel/crash_core.c`):
+            // another segment that begins so would be written over.
+            let elf = |segment: &&Segment| segment.bytes.starts_with(b"\x7fELF");
+            update_elfcorehdr = facts.room.is_some() && segments.iter().filter(elf).count() == 1;
         }
         let root = placed.tables.start().get() | base.config.encryption_mask;
         let kernel_entry = placed.kernel.start().get() + shape.entry;
@@ -364,6 +409,7 @@ impl Job<'_> {
             e820: placed.e820,
             cmdline: placed.cmdline,
             update_elfcorehdr,
+            rng_seed: self.seed().is_some(),
         })
     }
 
@@ -381,7 +427,12 @@ impl Job<'_> {
             initrd,
             running: self.running,
             efi_map: self.efi_map,
+            rng_seed: self.seed(),
         }
+    }
+
+    fn seed(&self) -> Option<&RngSeed> {
+        self.rng_seed.filter(|_| takes_seed(self.kernel, self.consumer))
     }
 
     fn e820(&self, elfcorehdr: Option<PhysRange>) -> Vec<Region> {
@@ -405,11 +456,10 @@ impl Job<'_> {
         crash::dumped_ram(self.machine)
     }
 
-    /// Its length hangs on the number of checks, and on no address or sum.
+    /// Its length hangs on the number of checks, and on no address or sum. Whether the header is checked is not
+    /// known yet: it has room.
     fn purgatory_len(&self, elfcorehdr: bool) -> u64 {
-        let count = 3
-            + usize::from(!self.initrd.is_empty())
-            + usize::from(elfcorehdr && self.crash.is_some_and(|facts| facts.room.is_none()));
+        let count = 3 + usize::from(!self.initrd.is_empty()) + usize::from(elfcorehdr);
         let blank = Check { range: PhysRange::ALL, crc32c: 0, name: "", tables: false };
         let checks = vec![blank; count];
         Purgatory {
@@ -460,125 +510,6 @@ impl Placed {
         all.sort_unstable();
         all
     }
-}
-
-/// What a kernel asks of its place.
-struct Shape {
-    bytes: Vec<u8>,
-    /// Bytes it takes there.
-    len: u64,
-    align: u64,
-    lowest: u64,
-    /// Nothing that it is told of may lie above.
-    limit: u64,
-    initrd_limit: u64,
-    /// Where it belongs, if it has a place.
-    fixed: Option<u64>,
-    /// Whether it may be elsewhere then.
-    movable: bool,
-    /// Where it is entered, from its start.
-    entry: u64,
-    five_levels: bool,
-    header: Vec<u8>,
-    cmdline_max: u64,
-}
-
-impl Shape {
-    fn of(kernel: &Kernel) -> Result<Shape, LoadError> {
-        match kernel {
-            Kernel::BzImage(bytes) => {
-                let image = BzImage::parse(bytes).map_err(LoadError::Kernel)?;
-                Ok(Shape::of_bzimage(&image))
-            }
-            Kernel::Elf(elf) => Shape::of_elf(elf),
-        }
-    }
-
-    fn of_bzimage(image: &BzImage<'_>) -> Shape {
-        let limit = if image.above_4g() { u64::MAX } else { FOUR_GIB };
-        let initrd_limit = if image.above_4g() {
-            u64::MAX
-        } else {
-            FOUR_GIB.min(image.initrd_addr_max().saturating_add(1))
-        };
-        Shape {
-            bytes: image.protected().to_vec(),
-            len: image.init_size(),
-            align: image.kernel_alignment(),
-            // Below its preferred address it would move itself up there, wherever that is.
-            lowest: image.pref_address().max(LOWEST),
-            limit,
-            initrd_limit,
-            fixed: (!image.is_relocatable()).then_some(image.pref_address()),
-            movable: false,
-            entry: ENTRY_64,
-            five_levels: image.enters_with_5_levels(),
-            header: image.setup_header().to_vec(),
-            cmdline_max: image.cmdline_size(),
-        }
-    }
-
-    /// One segment, from the first to the last byte: its pieces share pages.
-    fn of_elf(elf: &ElfKernel) -> Result<Shape, LoadError> {
-        /// More than any kernel takes in memory.
-        const LARGEST: u64 = 1 << 30;
-        /// `CONFIG_PHYSICAL_ALIGN`, the least there is: `__startup_64()` refuses less.
-        const ALIGN: u64 = 2 << 20;
-        let start = elf.segments.iter().map(|s| s.range.start().get()).min();
-        let end = elf.segments.iter().map(|s| s.range.end().get()).max();
-        let (Some(first), Some(end)) = (start, end) else {
-            return Err(LoadError::Elf("with nothing to load"));
-        };
-        let start = first & !(ALIGN - 1);
-        if end - start > LARGEST {
-            return Err(LoadError::Elf("whose pieces lie more than 1 GiB apart"));
-        }
-        let entry = elf.entry.get().checked_sub(start).filter(|at| *at < end - start);
-        let entry = entry.ok_or(LoadError::Elf("whose entry lies outside of it"))?;
-        let mut bytes = Vec::new();
-        for piece in &elf.segments {
-            let at = (piece.range.start().get() - start) as usize;
-            let to = at + piece.bytes.len();
-            if bytes.len() < to {
-                bytes.resize(to, 0);
-            }
-            bytes[at..to].copy_from_slice(&piece.bytes);
-        }
-        Ok(Shape {
-            bytes,
-            len: end - start,
-            align: ALIGN,
-            lowest: start.max(LOWEST),
-            limit: u64::MAX,
-            initrd_limit: u64::MAX,
-            fixed: Some(start),
-            // `phys_base` takes up the difference (`__startup_64()`).
-            movable: true,
-            entry,
-            // Without a decompressor nobody changes the number of levels: the kernel proper takes what it finds.
-            five_levels: true,
-            header: elf_header(end - start),
-            // `COMMAND_LINE_SIZE` is 2048 with its zero (`arch/x86/include/asm/setup.h`).
-            cmdline_max: 2047,
-        })
-    }
-}
-
-/// A setup header for a kernel that has none, from offset `0x1f1` (boot.rst): protocol 2.15, loaded high.
-fn elf_header(init_size: u64) -> Vec<u8> {
-    let mut header = vec![0; 0x26c - 0x1f1];
-    let mut put = |at: usize, bytes: &[u8]| {
-        header[at - 0x1f1..at - 0x1f1 + bytes.len()].copy_from_slice(bytes);
-    };
-    put(0x1fe, &[0x55, 0xaa]);
-    put(0x201, &[0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &[0x0f, 0x02]);
-    put(0x211, &[1]);
-    put(0x230, &(2_u32 << 20).to_le_bytes());
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x260, &(init_size as u32).to_le_bytes());
-    header
 }
 
 const _: () = assert!(PAGE == PageSize::Size4K.bytes());

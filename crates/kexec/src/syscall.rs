@@ -20,6 +20,9 @@ pub const SEGMENTS_MAX: usize = 16;
 const ON_CRASH: libc::c_ulong = 1;
 /// `KEXEC_UPDATE_ELFCOREHDR`, since 6.6: the kernel may rewrite the ELF core header.
 const UPDATE_ELFCOREHDR: libc::c_ulong = 4;
+/// `KEXEC_CRASH_HOTPLUG_SUPPORT`, since 6.10: the same, in the name that holds for every segment. x86 takes either
+/// (`arch_crash_hotplug_support()` in `arch/x86/kernel/crash.c`, Linux 6.12 and 7.2).
+const CRASH_HOTPLUG_SUPPORT: libc::c_ulong = 8;
 /// `KEXEC_ARCH_X86_64`: `EM_X86_64` in the upper half.
 const ARCH_X86_64: libc::c_ulong = 62 << 16;
 /// `KEXEC_FILE_UNLOAD`, `KEXEC_FILE_ON_CRASH`, `KEXEC_FILE_NO_INITRAMFS`.
@@ -61,15 +64,41 @@ pub fn kexec_load(
     if kind == Kind::Kdump {
         flags |= ON_CRASH;
     }
-    if update_elfcorehdr {
-        flags |= UPDATE_ELFCOREHDR;
+    // A flag that the kernel does not know ends with EINVAL (`kexec_load_check()` in `kernel/kexec.c`).
+    let hotplug: &[libc::c_ulong] = if update_elfcorehdr {
+        &[UPDATE_ELFCOREHDR | CRASH_HOTPLUG_SUPPORT, UPDATE_ELFCOREHDR]
+    } else {
+        &[0]
+    };
+    let mut result = Ok(());
+    for more in hotplug {
+        // SAFETY: the kernel reads `raw.len()` structures at `raw`, whose layout is the ABI's (asserted above),
+        // and `bufsz` bytes at each `buf`; all of them live in `raw` and `segments` until the call returns. It
+        // writes nothing to this process's memory.
+        result = answer(unsafe {
+            libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags | more)
+        });
+        if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
+            break;
+        }
     }
-    // SAFETY: the kernel reads `raw.len()` structures at `raw`, whose layout is the ABI's (asserted above),
-    // and `bufsz` bytes at each `buf`; all of them live in `raw` and `segments` until the call returns. It writes
-    // nothing to this process's memory.
-    let result =
-        unsafe { libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags) };
-    answer(result)
+    result
+}
+
+/// Fills `bytes` from the kernel's random numbers; does not wait where it has none yet.
+///
+/// # Errors
+/// As `getrandom(2)` with `GRND_NONBLOCK`.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the kernel writes at most `bytes.len()` bytes at `bytes`.
+    let got =
+        unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), libc::GRND_NONBLOCK) };
+    match usize::try_from(got) {
+        Ok(got) if got == bytes.len() => Ok(()),
+        // Up to 256 bytes come whole once the generator is initialised (getrandom(2)).
+        Ok(_) => Err(io::ErrorKind::UnexpectedEof.into()),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Loads a kernel with `kexec_file_load(2)`: the running kernel makes the segments and the map.

@@ -5,10 +5,12 @@ use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::Coverage;
 use identmap_kexec::format::Kernel;
 use identmap_kexec::{CrashFacts, Image, Job, LoadError, MapChoice};
-use identmap_linux::{Consumer, Kind};
+use identmap_linux::boot::RngSeed;
+use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::{
     CrashKernel, EfiTable, IomemEntry, Machine, MapEntry, MapOrigin, MemMap, MemType, ranges,
 };
+use made_kernel::BzImage;
 
 const MIB: u64 = 1 << 20;
 const UNIT: u64 = 2 * MIB;
@@ -18,24 +20,10 @@ fn range(start: u64, len: u64) -> PhysRange {
 }
 
 /// A bzImage without code: `init_size` and preferred address as given, aligned to 2 MiB.
-fn bzimage(init_size: u64, preferred: u64, xloadflags: u8, relocatable: bool) -> Kernel {
-    let mut image = vec![0; 1024 + 0x400];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]);
-    put(0x1f4, &0x40_u32.to_le_bytes());
-    put(0x1fe, &[0x55, 0xaa]);
-    put(0x201, &[0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &0x20f_u16.to_le_bytes());
-    put(0x211, &[1]);
-    put(0x22c, &0x7fff_ffff_u32.to_le_bytes());
-    put(0x230, &(UNIT as u32).to_le_bytes());
-    put(0x234, &[u8::from(relocatable)]);
-    put(0x236, &[xloadflags]);
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x258, &preferred.to_le_bytes());
-    put(0x260, &(init_size as u32).to_le_bytes());
-    Kernel::BzImage(image)
+fn bzimage(init_size: u64, pref_address: u64, xloadflags: u8, relocatable: bool) -> Kernel {
+    let init_size = init_size as u32;
+    let made = BzImage { init_size, pref_address, xloadflags, relocatable, ..BzImage::default() };
+    Kernel::BzImage(made.bytes())
 }
 
 /// `XLF_KERNEL_64`, `XLF_CAN_BE_LOADED_ABOVE_4G`, `XLF_5LEVEL`.
@@ -72,6 +60,8 @@ struct Try<'a> {
     choice: MapChoice,
     crash: Option<CrashFacts>,
     unlike: Vec<Vec<PhysRange>>,
+    seed: Option<RngSeed>,
+    consumer: Consumer,
 }
 
 impl<'a> Try<'a> {
@@ -84,6 +74,8 @@ impl<'a> Try<'a> {
             choice: MapChoice::default(),
             crash: None,
             unlike: Vec::new(),
+            seed: None,
+            consumer: Consumer::default(),
         }
     }
 
@@ -97,7 +89,7 @@ impl<'a> Try<'a> {
             running: None,
             efi: None,
             efi_map: &[],
-            consumer: &Consumer::default(),
+            consumer: &self.consumer,
             map: &self.choice,
             c_bit: None,
             keep: &[],
@@ -107,6 +99,7 @@ impl<'a> Try<'a> {
             crc_instruction: true,
             crash: self.crash.as_ref(),
             unlike: &self.unlike,
+            rng_seed: self.seed.as_ref(),
         }
         .image()
     }
@@ -314,7 +307,58 @@ fn a_crash_kernel_stays_in_its_reservations() {
     made.crash = facts.map(|facts| CrashFacts { room: Some(0x5000), ..facts });
     let image = made.image().unwrap();
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
-    assert!(image.update_elfcorehdr && header.range.len() == 0x5000);
+    // Room for that many program headers, and the ELF header before them.
+    assert!(image.update_elfcorehdr && header.range.len() == 0x6000);
+    assert_eq!(checked(&image).iter().filter(|range| range.intersects(header.range)).count(), 0);
+    assert!(checked(&image).len() > 2);
+    // An initrd that begins as the header does would be taken for it.
+    made.initrd[..4].copy_from_slice(b"\x7fELF");
+    let image = made.image().unwrap();
+    let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
+    assert!(!image.update_elfcorehdr);
+    assert_eq!(checked(&image).iter().filter(|range| range.intersects(header.range)).count(), 1);
+}
+
+/// What the purgatory verifies: its list holds address and text of each segment.
+fn checked(image: &Image) -> Vec<PhysRange> {
+    let purgatory = image.segments.iter().find(|segment| segment.name == "purgatory").unwrap();
+    let named = |segment: &&identmap_kexec::Segment| {
+        let text = format!("segment {} at {}", segment.name, segment.range.start());
+        purgatory.bytes.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    let others = image.segments.iter().filter(|segment| segment.name != "purgatory");
+    others.filter(named).map(|segment| segment.range).collect()
+}
+
+/// A kernel that says that it knows seeds gets one; another, or one that says nothing, gets none.
+#[test]
+fn a_seed_goes_to_those_who_take_it() {
+    let ram = range(16 * MIB, 64 * MIB);
+    let machine = machine(&[(range(0, 0x9f000), MemType::Usable), (ram, MemType::Usable)]);
+    let secret: [u8; 32] = core::array::from_fn(|i| i as u8 + 0xa0);
+    let find = |image: &Image| -> Vec<&'static str> {
+        let has = |segment: &&identmap_kexec::Segment| {
+            segment.bytes.windows(32).any(|window| window == secret)
+        };
+        image.segments.iter().filter(has).map(|segment| segment.name).collect()
+    };
+    for (max, expected) in [(Some(9_u32), vec!["boot_params"]), (Some(8), vec![]), (None, vec![])] {
+        let mut kernel = bzimage(16 * MIB, 16 * MIB, ABOVE_4G, true);
+        if let (Kernel::BzImage(bytes), Some(max)) = (&mut kernel, max) {
+            bytes[0x268..0x26c].copy_from_slice(&0x300_u32.to_le_bytes());
+            bytes[1024 + 0x300..1024 + 0x304].copy_from_slice(b"LToP");
+            bytes[1024 + 0x304..1024 + 0x308].copy_from_slice(&16_u32.to_le_bytes());
+            bytes[1024 + 0x30c..1024 + 0x310].copy_from_slice(&(max | 1 << 31).to_le_bytes());
+        }
+        let mut made = Try::new(&machine, kernel);
+        made.seed = RngSeed::new(secret);
+        let mut image = made.image().unwrap();
+        assert_sound(&image, &[ram], &[]);
+        assert_eq!(find(&image), expected, "{max:?}");
+        assert_eq!(image.rng_seed, !expected.is_empty());
+        image.forget_seed();
+        assert_eq!(find(&image), [""; 0]);
+    }
 }
 
 /// Type, virtual and physical address and length of each entry.
@@ -423,4 +467,15 @@ fn an_elf_kernel_is_moved_as_a_whole() {
     let image = Try::new(&moved, elf()).image().unwrap();
     assert_sound(&image, &[above], &[]);
     assert_eq!((image.kernel_entry - 0x200) % UNIT, 0);
+    // It does not say whether it takes 5 levels.
+    let mut five = machine(&[(range(0, 0x9f000), MemType::Usable), (ram, MemType::Usable)]);
+    (five.cpu.la57, five.cpu.la57_active) = (Some(true), Some(true));
+    assert_eq!(Try::new(&five, elf()).image().unwrap_err(), LoadError::ElfFiveLevels);
+    // Nor whether it takes a seed: its version does.
+    for (version, expected) in [(None, false), (Some("5.19.17"), false), (Some("6.0.1"), true)] {
+        let mut made = Try::new(&whole, elf());
+        made.seed = RngSeed::new([7; 32]);
+        made.consumer.version = version.map(|text| KernelVersion::parse(text, None).unwrap());
+        assert_eq!(made.image().unwrap().rng_seed, expected, "{version:?}");
+    }
 }

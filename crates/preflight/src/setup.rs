@@ -131,6 +131,7 @@ impl<'a> Setup<'a> {
             initrd: None,
             running: None,
             efi_map: &[],
+            rng_seed: None,
         };
         let params_len = params.len().next_multiple_of(4096) + STACK;
         let placement = Placement::find(self.strategy, &free, &image, params_len, self.initrd_len)

@@ -267,6 +267,9 @@ fn cell(
         return Err(format!("its command line is {:?}", get(&found, "cmdline")).into());
     }
     let efi = efi(&prepared.answer, &found)?;
+    if tool == OURS {
+        seed(&get(&found, "setup-data"), consumer)?;
+    }
     let memory: u64 = get(&found, "memory").parse().map_err(|_| "no MemTotal".to_owned())?;
     let mut text = format!("{release} up, {efi}, {memory} KiB");
     if let Some(stock) = stock_memory {
@@ -278,6 +281,18 @@ fn cell(
         text = format!("{text} ({more:+} to kexec -c)");
     }
     Ok((text, memory))
+}
+
+/// With ours a seed for random numbers is handed over to kernels that know it, and nothing of it is left.
+fn seed(setup_data: &str, consumer: &str) -> Result<(), Trouble> {
+    let seeds: Vec<&str> =
+        setup_data.split(' ').filter_map(|entry| entry.strip_prefix("0x9:")).collect();
+    let expected: &[&str] = if consumer == "5.10" { &[] } else { &["0"] };
+    if seeds == expected {
+        return Ok(());
+    }
+    Err(format!("setup_data is {setup_data:?}, with seeds {seeds:?} instead of {expected:?}")
+        .into())
 }
 
 /// The memory that a row's text tells, in KiB.
@@ -331,6 +346,14 @@ mod tests {
     #[test]
     fn the_matrix_has_all_cells() {
         assert_eq!(producers().len() * SERIES.len(), 96);
+    }
+
+    #[test]
+    fn a_seed_is_there_and_wiped() {
+        assert!(seed("0x4:40 0x9:0 ", "6.1").is_ok() && seed("0x4:40 ", "5.10").is_ok());
+        for (entries, consumer) in [("0x4:40 ", "6.1"), ("0x9:31 ", "6.1"), ("0x9:0 ", "5.10")] {
+            assert!(seed(entries, consumer).is_err());
+        }
     }
 
     #[test]

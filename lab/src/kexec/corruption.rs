@@ -14,7 +14,7 @@ pub const PART: &str = "corruption";
 
 const TRIES: u64 = 20;
 /// In the purgatory: damaged code may not get as far as saying so, but it must not boot.
-const ITSELF: u64 = 10;
+const ITSELF: u64 = 40;
 /// Where the sequence of pseudo-random places starts.
 const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -118,5 +118,5 @@ fn flip(
 /// For what stands still: a boot takes a fraction of it.
 const LONG: Duration = Duration::from_secs(40);
 
-/// What our purgatory says of a segment that is not as it was loaded.
-const MESSAGE: &str = "is damaged, not booting";
+/// What our purgatory says of a segment that is not as it was loaded, and of an exception in itself.
+const MESSAGE: &str = ", not booting";

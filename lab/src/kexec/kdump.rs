@@ -146,6 +146,16 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
     if !bytes.windows(old.len()).any(|window| window == old.as_bytes()) {
         return Err(format!("no {old} in init_uts_ns at physical address 0x{at:x}").into());
     }
+    // As gdb does: by the virtual address alone.
+    let virt = core.virtual_address("init_uts_ns")?;
+    let within = |load: &&Load| virt.checked_sub(load.virt).is_some_and(|at| at < load.size);
+    let text = core.loads.iter().find(within);
+    let text = text.ok_or(format!("init_uts_ns at 0x{virt:x} is in no segment"))?;
+    if virt - text.virt + text.physical != at {
+        return Err(
+            format!("0x{virt:x} is not 0x{at:x} in the segment of the kernel's image").into()
+        );
+    }
     let dmesg = guest.must(
         &format!("{MAKEDUMPFILE} --dump-dmesg /proc/vmcore /tmp/dmesg >/dev/null && tail -n 200 /tmp/dmesg"),
         lab.patience,
@@ -158,6 +168,14 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
         .must("wc -c </tmp/dump", lab.patience)?
         .parse()
         .map_err(|_| "no size of the dump".to_owned())?;
+    if lab.own.is_some() {
+        // Our own reader, of vmcoreinfo and of the segments: the crashed kernel's image and its tables.
+        let ran = guest.run("identmap tables /proc/vmcore --color never", lab.patience)?;
+        eprintln!("{}", ran.text());
+        if ran.status != 0 {
+            return Err(format!("identmap tables ended with {}: {}", ran.status, ran.text()).into());
+        }
+    }
     let memory = core.memory();
     let text = format!(
         "{release} up, {} segments with {} MiB, vmcoreinfo and utsname of {old}, log read, makedumpfile -d 31: {} MiB",
@@ -169,13 +187,14 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
 }
 
 /// `/proc/vmcore`'s headers.
-struct Core {
+pub(super) struct Core {
     loads: Vec<Load>,
     vmcoreinfo: String,
 }
 
 /// A program header of type `PT_LOAD`.
 struct Load {
+    virt: u64,
     physical: u64,
     offset: u64,
     size: u64,
@@ -190,7 +209,7 @@ const PT_NOTE: u32 = 4;
 const KERNEL_MAP: u64 = 0xffff_ffff_8000_0000;
 
 impl Core {
-    fn read(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
+    pub(super) fn read(guest: &mut Guest, lab: &Lab) -> Result<Self, Trouble> {
         let line = format!("dd if=/proc/vmcore bs=4096 count={} 2>/dev/null", HEADERS / 4096);
         let ran = guest.run(&line, lab.patience)?;
         Self::parse(&ran.output).ok_or_else(|| {
@@ -211,7 +230,9 @@ impl Core {
             let field = |offset| number(bytes, at.checked_add(offset)?, 8);
             let (offset, size) = (field(8)?, field(32)?);
             match number(bytes, at, 4)? as u32 {
-                PT_LOAD => core.loads.push(Load { physical: field(24)?, offset, size }),
+                PT_LOAD => {
+                    core.loads.push(Load { virt: field(16)?, physical: field(24)?, offset, size })
+                }
                 PT_NOTE => {
                     let range = usize::try_from(offset).ok()?
                         ..usize::try_from(offset.checked_add(size)?).ok()?;
@@ -242,18 +263,32 @@ impl Core {
         bytes
     }
 
+    /// Whether all of this is in it.
+    pub(super) fn holds(&self, start: u64, len: u64) -> bool {
+        self.loads.iter().any(|load| {
+            let within = start.checked_sub(load.physical);
+            within.and_then(|at| at.checked_add(len)).is_some_and(|end| end <= load.size)
+        })
+    }
+
     fn info(&self, key: &str) -> Option<&str> {
         self.vmcoreinfo.lines().find_map(|line| line.strip_prefix(key))
     }
 
     /// Where a variable of the kernel's image lies.
     fn kernel_address(&self, symbol: &str) -> Result<u64, Trouble> {
-        let find = |key: String| self.info(&key).ok_or(format!("no {key} in vmcoreinfo"));
-        let at = u64::from_str_radix(find(format!("SYMBOL({symbol})="))?, 16).ok();
-        let base: Option<i64> = find("NUMBER(phys_base)=".to_owned())?.parse().ok();
-        at.zip(base)
-            .and_then(|(at, base)| at.checked_sub(KERNEL_MAP)?.checked_add_signed(base))
+        let at = self.virtual_address(symbol)?;
+        let base = self.info("NUMBER(phys_base)=").ok_or("no phys_base in vmcoreinfo")?;
+        base.parse()
+            .ok()
+            .and_then(|base| at.checked_sub(KERNEL_MAP)?.checked_add_signed(base))
             .ok_or_else(|| format!("vmcoreinfo's address of {symbol} cannot be").into())
+    }
+
+    fn virtual_address(&self, symbol: &str) -> Result<u64, Trouble> {
+        let key = format!("SYMBOL({symbol})=");
+        let text = self.info(&key).ok_or(format!("no {key} in vmcoreinfo"))?;
+        u64::from_str_radix(text, 16).map_err(|_| format!("{key}{text} in vmcoreinfo").into())
     }
 
     fn bytes(&self, guest: &mut Guest, lab: &Lab, at: u64, size: u64) -> Result<Vec<u8>, Trouble> {
@@ -301,7 +336,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_once() {
-        let load = |physical, size| Load { physical, offset: 0, size };
+        let load = |physical, size| Load { virt: 0, physical, offset: 0, size };
         let loads = vec![
             load(0x10000, 0x8000),
             load(0x1000, 0x1000),
@@ -310,6 +345,8 @@ mod tests {
         ];
         let core = Core { loads, vmcoreinfo: String::new() };
         assert_eq!(core.memory(), 0x1000 + 0x9000);
+        assert!(core.holds(0x10000, 0x8000) && core.holds(0x18fff, 1));
+        assert!(!core.holds(0x10000, 0x8001) && !core.holds(0x2000, 1));
     }
 
     #[test]

@@ -15,13 +15,26 @@ use crate::initramfs::Initramfs;
 /// |---|---|
 /// | `/kernels/SERIES` | the consumers |
 /// | `/consumer` | their initramfs: the agent and modules |
-/// | `/capture` | the same with makedumpfile, for `/proc/vmcore` |
+/// | `/capture` | the same with makedumpfile and our own binary, for `/proc/vmcore` |
 /// | `/efivarfs/SERIES.ko` | the file system of EFI variables, which Debian builds as a module |
 /// | `/bin/kexec`, `/bin/identmap` | stock kexec-tools and, if given, our own binary |
 ///
 /// # Errors
 /// A file that is not there: what to do about it.
 pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
+    producer_with(cache, own, "", &[])
+}
+
+/// The same with more files, in a directory.
+///
+/// # Errors
+/// As [`producer`].
+pub fn producer_with(
+    cache: &Path,
+    own: Option<&Path>,
+    dir: &str,
+    more: &[(String, Vec<u8>)],
+) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;
     archive.dir("kernels");
     for series in SERIES {
@@ -30,8 +43,8 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
             &read(&cache.join("kernels").join(series).join("vmlinuz"))?,
         );
     }
-    archive.file("consumer", &base(cache)?.finish());
-    archive.file("capture", &capture(cache)?);
+    archive.file("consumer", &consumer(cache)?);
+    archive.file("capture", &capture(cache, own)?);
     archive.file("bin/kexec", &read(&cache.join("guest/bin/kexec"))?);
     for dir in ["lib", "lib64"] {
         archive.dir(dir);
@@ -40,14 +53,31 @@ pub fn producer(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     if let Some(path) = own {
         archive.file("bin/identmap", &read(path)?);
     }
+    if !more.is_empty() {
+        archive.dir(dir);
+    }
+    for (name, bytes) in more {
+        archive.file(&format!("{dir}/{name}"), bytes);
+    }
     Ok(archive.finish())
+}
+
+/// The initramfs of the second kernels.
+///
+/// # Errors
+/// As [`producer`].
+pub fn consumer(cache: &Path) -> Result<Vec<u8>, Failure> {
+    Ok(base(cache)?.finish())
 }
 
 /// How the agent calls makedumpfile: it has a C library of its own.
 pub const MAKEDUMPFILE: &str = "/makedumpfile/ld-linux-x86-64.so.2 --library-path /makedumpfile/lib /makedumpfile/makedumpfile";
 
-fn capture(cache: &Path) -> Result<Vec<u8>, Failure> {
+fn capture(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;
+    if let Some(path) = own {
+        archive.file("bin/identmap", &read(path)?);
+    }
     let from = cache.join("makedumpfile");
     archive.dir("makedumpfile");
     for name in ["makedumpfile", "ld-linux-x86-64.so.2"] {

@@ -1,8 +1,8 @@
 //! Booting with a map of our own, shown on real kernels: `identmap-lab kexec`.
 //!
 //! [`machine`] is a guest whose state is kept and restored, [`media`] what it has in memory. Each part
-//! is one promise: [`cells`] producers by consumers beside stock kexec-tools, [`kdump`], [`levels`] of page
-//! tables, a [`hole`], [`corruption`], its [`cost`], [`kill`]. [`gdb`] and [`image`] reach into guests; [`report`]
+//! is one promise: [`cells`] producers by consumers beside stock kexec-tools, [`kdump`] and [`hotplug`], [`levels`] of page
+//! tables, other [`formats`], a [`hole`], [`corruption`], its [`cost`], [`kill`], and what is [`packaged`]. [`gdb`] and [`image`] reach into guests; [`report`]
 //! writes the page.
 
 use std::fs;
@@ -17,15 +17,19 @@ use crate::guest::Failure;
 pub mod cells;
 pub mod corruption;
 pub mod cost;
+pub mod formats;
 pub mod gdb;
 pub mod hole;
+pub mod hotplug;
 pub mod image;
 pub mod kdump;
 pub mod kill;
 pub mod levels;
 pub mod machine;
 pub mod media;
+pub mod packaged;
 pub mod report;
+pub mod uki;
 
 use machine::{Guest, Spec, Trouble};
 
@@ -322,11 +326,14 @@ usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--pa
   PART             what is shown; all of them if none is named:
                      cells       producers by consumers by firmware by 1G pages, beside kexec-tools
                      kdump       a panic, the capture kernel, /proc/vmcore
+                     hotplug     memory that comes after a crash kernel was loaded
                      levels      5-level producers to 4-level consumers, and back
+                     formats     kernels that are no bzImage: an ELF vmlinux, a UKI
                      hole        a consumer that resets under the producer's kind of map
                      corruption  a byte flips between load and jump
                      cost        verification of 200 MB, beside kexec-tools'
                      kill        SIGKILL while loading
+                     packaged    packaging/ in an initramfs of each kind and under systemd
   --sample         what is run for every change
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
                    name or parts of it joined by +, such as 6.1+ovmffar
@@ -361,11 +368,14 @@ type Part = (&'static str, fn(&Lab) -> Vec<Row>);
 const PARTS: &[Part] = &[
     (cells::PART, cells::run),
     (kdump::PART, kdump::run),
+    (hotplug::PART, hotplug::run),
     (levels::PART, levels::run),
+    (formats::PART, formats::run),
     (hole::PART, hole::run),
     (corruption::PART, corruption::run),
     (cost::PART, cost::run),
     (kill::PART, kill::run),
+    (packaged::PART, packaged::run),
 ];
 
 /// `identmap-lab kexec`; whether all went as it must.

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::cells::{self, producers};
-use super::{Lab, OURS, Row, STOCK, STOCK_FILE, corruption, cost, hole, kdump, kill, levels};
+use super::{
+    Lab, OURS, Row, STOCK, STOCK_FILE, corruption, cost, formats, hole, hotplug, kdump, kill,
+    levels, packaged,
+};
 use crate::cells::SERIES;
 use crate::guest::Failure;
 
@@ -77,13 +80,28 @@ const SECTIONS: &[Section] = &[
         title: "Crashes",
         about: "A panic by sysrq. `up`: the capture kernel ran; the ELF headers of `/proc/vmcore` and its \
                 vmcoreinfo name the kernel that crashed, `init_uts_ns` read through them does too, makedumpfile \
-                finds the crash in the old kernel's log and writes a dump.",
+                finds the crash in the old kernel's log and writes a dump. The same variable's virtual address lies in a \
+                segment too, at the same place.",
+    },
+    Section {
+        part: hotplug::PART,
+        title: "Memory that came after the load",
+        about: "A crash kernel is loaded, 256 MiB are plugged in, then it panics. Whether they are in `/proc/vmcore` has \
+                to be what `/sys/devices/system/memory/crash_hotplug` says, and with ours they have to be there where the \
+                kernel can rewrite the core header (6.6). This `kexec -c` does not ask for it.",
     },
     Section {
         part: levels::PART,
         title: "Four levels and five",
         about: "On a processor with 57-bit addresses. CR4.LA57 is read when the consumer's first process runs. \
                 To be refused before the jump is in order, to be reset is not.",
+    },
+    Section {
+        part: formats::PART,
+        title: "Kernels that are no bzImage",
+        about: "A `vmlinux` as it lies packed in Debian's kernel, entered without a decompressor, and a UKI of systemd's \
+                stub, kernel, initrd and command line, from which the last three are taken. With 5 levels in use a \
+                `vmlinux` has to be refused: it does not say whether it can be entered so.",
     },
     Section {
         part: hole::PART,
@@ -114,6 +132,13 @@ const SECTIONS: &[Section] = &[
         title: "Killed while loading",
         about: "An image is loaded; `identmap load` of another one gets SIGKILL after a while. What `identmap status` \
                 says then is what the jump boots.",
+    },
+    Section {
+        part: packaged::PART,
+        title: "Recipes in systems that run",
+        about: "`packaging/check-recipes.sh` makes the images with Debian's own programs: an initramfs of initramfs-tools with \
+                the hook, one of dracut with the module, and a system with systemd, its units enabled and the gate of \
+                `systemctl kexec` in place.",
     },
 ];
 

@@ -9,6 +9,7 @@ use identmap_audit::{Finding, ImageTables, Question, Verdict, check, check_own};
 use identmap_kexec::format::{self, KernelFile};
 use identmap_kexec::purgatory::Serial;
 use identmap_kexec::{Call, Choice, CrashFacts, Image, Job, LoadError, Rules, explain, syscall};
+use identmap_linux::boot::RngSeed;
 use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::live::Directory;
 use identmap_machine::{Layout, Machine, Segment};
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
     let choice = choose(args, here.rules);
     let consumer = consumer(args, &file)?;
     let mut told = Told::new(args, &cmdline, choice, &file, initrd.len());
-    let (verdict, image) = match choice.call {
+    let (verdict, mut image) = match choice.call {
         Call::FileLoad | Call::Reboot => {
             let (verdict, findings) = of_kernel_s_map(&machine, kind, consumer);
             told.findings = findings.iter().map(FindingRow::new).collect();
@@ -63,16 +64,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             let rules = Verdict::of(&findings);
             let (verdict, by) = load_preflight::run(&machine, kind, &image, rules, live)?;
             told.judged_by = by;
-            if entered_unseen(&file.kernel, &image) {
-                told.notes.push(
-                    "whether this ELF kernel can be entered with 5 levels is not known: it has no header that says \
-                     so, and this identmap has no preflight"
-                        .to_owned(),
-                );
-                (verdict.max(Verdict::Unknown), Some(image))
-            } else {
-                (verdict, Some(image))
-            }
+            (verdict, Some(image))
         }
     };
     told.verdict = verdict.to_string();
@@ -90,17 +82,16 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             Verdict::Safe => Status::Safe,
         });
     }
-    put(args, kind, here.rules, &told, image.as_ref())?;
+    let loaded = put(args, kind, here.rules, &told, image.as_ref());
+    if let Some(image) = &mut image {
+        image.forget_seed();
+    }
+    loaded?;
+    if kind == Kind::Kdump {
+        told.notes.push(hotplug(loading::line("/sys/devices/system/cpu/crash_hotplug").as_deref()));
+    }
     output.print(&told, |style| told.text(style, false))?;
     Ok(Status::Safe)
-}
-
-/// An ELF kernel has nobody to change the number of levels: built without `CONFIG_X86_5LEVEL` it loads a root of 4
-/// while 5 are in use (`check_la57_support()` in `arch/x86/kernel/head64.c`, Linux 6.12). A run shows which it is.
-fn entered_unseen(kernel: &format::Kernel, image: &Image) -> bool {
-    let five = image.coverage.config.levels == identmap::Levels::Five;
-    let elf = matches!(kernel, format::Kernel::Elf(_));
-    five && elf && !cfg!(feature = "preflight")
 }
 
 /// What only the running kernel tells.
@@ -114,6 +105,7 @@ struct Here {
     crc32: bool,
     crash: Option<Result<CrashFacts, String>>,
     unlike: Vec<Vec<identmap::PhysRange>>,
+    rng_seed: Option<RngSeed>,
 }
 
 impl Here {
@@ -132,10 +124,23 @@ impl Here {
             kho: loading::kho_scratch(),
             c_bit: loading::c_bit(),
             crc32: loading::has_crc32(),
-            crash: (kind == Kind::Kdump).then(|| loading::crash_facts(machine, &ram())),
+            crash: (kind == Kind::Kdump).then(|| loading::crash_facts(&ram())),
             unlike: record::segment_lists(kind),
+            rng_seed: seed(),
         }
     }
+}
+
+/// For the next kernel's random numbers; none while this one has none, as `setup_rng_seed()` does
+/// (`arch/x86/kernel/kexec-bzimage64.c`, Linux 6.12).
+fn seed() -> Option<RngSeed> {
+    let mut bytes = [0; RngSeed::LEN];
+    let drawn = syscall::random(&mut bytes);
+    let seed = drawn.ok().and_then(|()| RngSeed::new(bytes));
+    bytes.fill(0);
+    // Or the compiler leaves out a write that nobody reads.
+    std::hint::black_box(&bytes);
+    seed
 }
 
 fn choose(args: &Load, rules: Rules) -> Choice {
@@ -225,6 +230,7 @@ fn image(
         crc_instruction: here.crc32,
         crash: here.crash.as_ref().and_then(|facts| facts.as_ref().ok()),
         unlike: &here.unlike,
+        rng_seed: here.rng_seed.as_ref(),
     };
     let image = job.image().map_err(|error| {
         let what = match error {
@@ -234,6 +240,16 @@ fn image(
         Failure(format!("{what}{error}"))
     })?;
     Ok((image, notes))
+}
+
+/// What becomes of a crash image when processors or memory come and go (`crash_hotplug` in
+/// `Documentation/ABI/testing/sysfs-devices-system-cpu`, since 6.6: of the image that is loaded).
+fn hotplug(told: Option<&str>) -> String {
+    match told {
+        Some("1") => "the kernel keeps the core header up to date as processors and memory come and go",
+        _ => "when processors or memory come or go, load the crash kernel again: its core header stays as it is",
+    }
+    .to_owned()
 }
 
 /// The port of the console that the next kernel is told of, if it is one of the four.

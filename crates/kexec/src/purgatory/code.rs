@@ -6,39 +6,39 @@
 
 #[allow(clippy::wildcard_imports, reason = "registers and operand sizes")]
 use iced_x86::code_asm::*;
-use iced_x86::{Code, IcedError, Instruction};
+use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction};
 
 use super::crc32c::{POLYNOMIAL, TABLES, after, crc32c};
-use super::{Check, LONGEST_NAME, Purgatory, Serial};
+use super::message::message;
+use super::{Check, LONGEST_NAME, Purgatory};
 
 /// Room for the code.
-const CODE: usize = 0x400;
+pub(super) const CODE: usize = 0x500;
 /// Room for one check: its numbers, then its text.
-const CHECK: usize = 0xc0;
+pub(super) const CHECK: usize = 0xc0;
 /// Where the text lies in a check.
-const TEXT: usize = 0x28;
+pub(super) const TEXT: usize = 0x28;
 const STACK: usize = 1024;
 /// One iteration of the interleaved loop takes so many bytes of each of the three parts.
 const STEP: u64 = 32;
-/// How often a transmitter is asked before it is given up: a read of an ISA port takes about a
-/// microsecond, and 64 characters in a FIFO at 9600 baud take 67 milliseconds.
-const PATIENCE: u32 = 1 << 20;
-/// Line status, and "transmitter holding register empty" in it (16550 data sheet).
-const LINE_STATUS: u16 = 5;
-const EMPTY: u8 = 0x20;
-const VGA_TEXT: u64 = 0xb8000;
-/// White on red, and two lines of 80 characters: no text is longer.
-const COLOUR: u8 = 0x4f;
-const CELLS: u64 = 160;
 /// boot.rst: "`__BOOT_CS`(0x10) and `__BOOT_DS`(0x18)". Flat, 64-bit code and data, the accessed bits
 /// set so that loading them writes nothing.
 const GDT: [u64; 4] = [0, 0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff];
 const BOOT_CS: i32 = 0x10;
 const BOOT_DS: i32 = 0x18;
+/// Exceptions are numbered from 0 to 31; a gate takes 16 bytes (SDM vol. 3A, 7.3 and 7.14.1).
+const GATES: usize = 32;
+const GATE: usize = 16;
+const NMI: usize = 2;
+/// Those that push an error code (SDM vol. 3A, table 7-1; 29 and 30 are AMD's, APM vol. 2, table 8-1).
+const WITH_CODE: [usize; 10] = [8, 10, 11, 12, 13, 14, 17, 21, 29, 30];
 
 /// Where what lies, in bytes from the start.
 pub(super) struct Layout {
     gdt: usize,
+    idt: usize,
+    /// What is said of an exception: as much of a check as its text takes.
+    exception: usize,
     crc_tables: usize,
     checks: usize,
     /// What the sum covers ends here.
@@ -56,40 +56,38 @@ impl Layout {
             (true, false) => (purgatory.checks.len(), size_of_val(&TABLES)),
         };
         let gdt = CODE;
-        let crc_tables = gdt + size_of_val(&GDT);
+        let idt = gdt + size_of_val(&GDT);
+        let exception = idt + if purgatory.verify { GATES * GATE } else { 0 };
+        let crc_tables = exception + if purgatory.verify { CHECK } else { 0 };
         let checks = crc_tables + tables;
-        let summed = checks.saturating_add(count.saturating_mul(CHECK));
-        let own = summed;
-        let stack = own.saturating_add(CHECK);
-        Layout { gdt, crc_tables, checks, summed, own, stack, end: stack.saturating_add(STACK) }
+        let own = checks.saturating_add(count.saturating_mul(CHECK));
+        let summed = own.saturating_add(if purgatory.verify { CHECK } else { 0 });
+        // The sum, behind what it is of.
+        let stack = summed.saturating_add(16);
+        let end = stack.saturating_add(STACK);
+        Layout { gdt, idt, exception, crc_tables, checks, summed, own, stack, end }
     }
 }
 
 pub(super) fn build(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8>, String> {
-    let mut bytes = assemble(purgatory, layout).map_err(|error| error.to_string())?;
+    let (mut bytes, handlers) = assemble(purgatory, layout).map_err(|error| error.to_string())?;
     if bytes.len() > CODE {
         return Err(format!("{} bytes of code", bytes.len()));
     }
     // `int3`, should anything ever run into it.
     bytes.resize(CODE, 0xcc);
     bytes.extend(GDT.iter().flat_map(|entry| entry.to_le_bytes()));
-    if purgatory.verify {
+    if let Some(handlers) = handlers {
+        bytes.extend(handlers.gates(purgatory.address.get()));
+        bytes.extend(exception_text(purgatory.address.get()));
         if !purgatory.crc_instruction {
             bytes.extend(TABLES.iter().flatten().flat_map(|entry| entry.to_le_bytes()));
         }
         for check in in_order(purgatory.checks) {
             bytes.extend(packed(check, purgatory.crc_instruction));
         }
-        // Of the purgatory itself only the sum and the text are used: the rest is in the code.
-        let start = purgatory.address.get();
-        let range = identmap::PhysRange::from_len(start, layout.summed as u64);
-        let own = Check {
-            range: range.map_err(|error| error.to_string())?,
-            crc32c: crc32c(&bytes, 0),
-            name: "purgatory",
-            tables: false,
-        };
-        bytes.extend(packed(&own, purgatory.crc_instruction));
+        bytes.extend(own_text(purgatory.address.get()));
+        bytes.extend(crc32c(&bytes, 0).to_le_bytes());
     }
     bytes.resize(layout.end, 0);
     Ok(bytes)
@@ -120,11 +118,27 @@ fn packed(check: &Check<'_>, crc_instruction: bool) -> Vec<u8> {
         "identmap: segment {name} at {start} is damaged, not booting (CRC32C should be {:08x}, is ",
         check.crc32c
     );
+    record([start.get(), steps, rest], factor, check.crc32c, &text)
+}
+
+/// Of the purgatory itself: the numbers are in the code, and the sum cannot be in what it is of.
+fn own_text(start: u64) -> Vec<u8> {
+    let text =
+        format!("identmap: segment purgatory at {start:#018x} is damaged, not booting (CRC32C is ");
+    record([0; 3], 0, 0, &text)
+}
+
+fn exception_text(start: u64) -> Vec<u8> {
+    let text = format!("identmap: exception in the purgatory at {start:#018x}, not booting (RIP ");
+    record([0; 3], 0, 0, &text)
+}
+
+fn record(words: [u64; 3], factor: u32, sum: u32, text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(CHECK);
-    for word in [start.get(), steps, rest] {
+    for word in words {
         bytes.extend(word.to_le_bytes());
     }
-    for half in [factor, check.crc32c, text.len() as u32, 0] {
+    for half in [factor, sum, text.len() as u32, 0] {
         bytes.extend(half.to_le_bytes());
     }
     bytes.extend(text.as_bytes());
@@ -132,11 +146,39 @@ fn packed(check: &Check<'_>, crc_instruction: bool) -> Vec<u8> {
     bytes
 }
 
+/// Where exceptions go, from the purgatory's start.
+struct Handlers {
+    nmi: u64,
+    with_code: u64,
+    plain: u64,
+}
+
+impl Handlers {
+    /// Interrupt gates, present, for ring 0 (SDM vol. 3A, figure 7-8), on the stack that is in use.
+    fn gates(&self, start: u64) -> Vec<u8> {
+        const PRESENT_INTERRUPT_GATE: u64 = 0x8e00 << 32;
+        let gate = |number: usize| {
+            let at = start
+                + match number {
+                    NMI => self.nmi,
+                    number if WITH_CODE.contains(&number) => self.with_code,
+                    _ => self.plain,
+                };
+            let low = at & 0xffff | (BOOT_CS as u64) << 16 | PRESENT_INTERRUPT_GATE;
+            [low | (at >> 16 & 0xffff) << 48, at >> 32]
+        };
+        (0..GATES).flat_map(gate).flat_map(u64::to_le_bytes).collect()
+    }
+}
+
 fn printable(c: char) -> char {
     if c.is_ascii_graphic() || c == ' ' { c } else { '?' }
 }
 
-fn assemble(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8>, IcedError> {
+fn assemble(
+    purgatory: &Purgatory<'_>,
+    layout: &Layout,
+) -> Result<(Vec<u8>, Option<Handlers>), IcedError> {
     let mut a = CodeAssembler::new(64)?;
     let mut start = a.create_label();
     a.set_label(&mut start)?;
@@ -144,13 +186,55 @@ fn assemble(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8>, IcedE
     a.cld()?;
     a.lea(rbp, ptr(start))?;
     a.lea(rsp, rbp + layout.end as i32)?;
-    if purgatory.verify {
-        verify(&mut a, purgatory, layout)?;
+    let labels = if purgatory.verify {
+        // Damaged code may run into an exception before its damage is found: without gates that is a reset.
+        descriptors(&mut a, layout.gdt, size_of_val(&GDT), Table::Global)?;
+        descriptors(&mut a, layout.idt, GATES * GATE, Table::Interrupts)?;
+        Some(verify(&mut a, purgatory, layout, start)?)
     } else {
         switch(&mut a, purgatory.root)?;
         enter(&mut a, purgatory, layout)?;
+        None
+    };
+    let options = BlockEncoderOptions::RETURN_NEW_INSTRUCTION_OFFSETS;
+    let mut code = a.assemble_options(0, options)?;
+    let handlers = match labels {
+        Some([nmi, with_code, plain]) => Some(Handlers {
+            nmi: code.label_ip(&nmi)?,
+            with_code: code.label_ip(&with_code)?,
+            plain: code.label_ip(&plain)?,
+        }),
+        None => None,
+    };
+    Ok((core::mem::take(&mut code.inner.code_buffer), handlers))
+}
+
+#[derive(Clone, Copy)]
+enum Table {
+    Global,
+    Interrupts,
+}
+
+/// Loads GDTR or IDTR: `bytes` bytes at `at` from the start; of none, nothing.
+fn descriptors(
+    a: &mut CodeAssembler,
+    at: usize,
+    bytes: usize,
+    table: Table,
+) -> Result<(), IcedError> {
+    if bytes == 0 {
+        a.xor(eax, eax)?;
+    } else {
+        a.lea(rax, rbp + at as i32)?;
     }
-    a.assemble(0)
+    a.push(rax)?;
+    a.sub(rsp, 8)?;
+    a.mov(word_ptr(rsp + 6), bytes.saturating_sub(1) as i32)?;
+    match table {
+        Table::Global => a.lgdt(ptr(rsp + 6))?,
+        Table::Interrupts => a.lidt(ptr(rsp + 6))?,
+    }
+    a.add(rsp, 16)
 }
 
 fn switch(a: &mut CodeAssembler, root: u64) -> Result<(), IcedError> {
@@ -164,12 +248,11 @@ fn enter(
     purgatory: &Purgatory<'_>,
     layout: &Layout,
 ) -> Result<(), IcedError> {
-    a.lea(rax, rbp + layout.gdt as i32)?;
-    a.push(rax)?;
-    a.sub(rsp, 8)?;
-    a.mov(word_ptr(rsp + 6), size_of_val(&GDT) as i32 - 1)?;
-    a.lgdt(ptr(rsp + 6))?;
-    a.add(rsp, 16)?;
+    descriptors(a, layout.gdt, size_of_val(&GDT), Table::Global)?;
+    if purgatory.verify {
+        // The next kernel begins as `relocate_kernel` would have it: without an IDT.
+        descriptors(a, 0, 0, Table::Interrupts)?;
+    }
     a.mov(eax, BOOT_DS)?;
     for segment in [ds, es, ss, fs, gs] {
         a.mov(segment, eax)?;
@@ -184,12 +267,15 @@ fn enter(
     a.add_instruction(Instruction::with(Code::Retfq))
 }
 
+/// Where exceptions go: NMI, those with an error code, the others.
 fn verify(
     a: &mut CodeAssembler,
     purgatory: &Purgatory<'_>,
     layout: &Layout,
-) -> Result<(), IcedError> {
+    start: CodeLabel,
+) -> Result<[CodeLabel; 3], IcedError> {
     let [mut many, mut next, mut done, mut sum, mut damaged] = [(); 5].map(|()| a.create_label());
+    let [mut nmi, mut with_code, mut plain, mut tell] = [(); 4].map(|()| a.create_label());
     let tables = purgatory.checks.iter().filter(|check| check.tables).count();
 
     // Itself. The list is not trusted yet: the numbers are in the code.
@@ -200,7 +286,7 @@ fn verify(
     a.mov(r8d, rest as u32)?;
     a.mov(r9d, factor)?;
     a.call(sum)?;
-    a.cmp(eax, dword_ptr(rbx + 28))?;
+    a.cmp(eax, dword_ptr(rbp + layout.summed as i32))?;
     a.jne(damaged)?;
 
     a.lea(rbx, rbp + layout.checks as i32)?;
@@ -236,10 +322,31 @@ fn verify(
         by_tables(a, layout)?;
     }
 
+    // One that comes in is not what the jump is about.
+    a.set_label(&mut nmi)?;
+    a.iretq()?;
+
+    // RIP is on the stack, behind the error code where there is one. No register is to be relied on.
+    a.set_label(&mut with_code)?;
+    a.add(rsp, 8)?;
+    a.set_label(&mut plain)?;
+    a.mov(r14, qword_ptr(rsp))?;
+    a.lea(rbx, ptr(start))?;
+    a.add(rbx, layout.exception as i32)?;
+    a.mov(r8d, 16)?;
+    a.jmp(tell)?;
+
     // RBX is the check, EAX what was found.
     a.set_label(&mut damaged)?;
     a.mov(r14d, eax)?;
-    message(a, purgatory)
+    // Both halves: after eight digits it has turned half way.
+    a.shl(r14, 32)?;
+    a.or(r14, rax)?;
+    a.mov(r8d, 8)?;
+    a.set_label(&mut tell)?;
+    a.cld()?;
+    message(a, purgatory)?;
+    Ok([nmi, with_code, plain])
 }
 
 /// The sum from RSI on, in EAX: RCX steps of three interleaved parts, R8 bytes behind them, R9D the
@@ -346,144 +453,5 @@ fn by_tables(a: &mut CodeAssembler, layout: &Layout) -> Result<(), IcedError> {
     a.jne(byte)?;
     a.set_label(&mut done)?;
     a.not(eax)?;
-    a.ret()
-}
-
-/// Says what is damaged, to each that listens, and halts. RBX is the check, R14D the sum found.
-fn message(a: &mut CodeAssembler, purgatory: &Purgatory<'_>) -> Result<(), IcedError> {
-    let [mut say, mut halt, mut to_serial, mut to_vga] = [(); 4].map(|()| a.create_label());
-    if purgatory.serial.is_some() {
-        a.lea(r15, ptr(to_serial))?;
-        // Whether the transmitter is dead.
-        a.xor(r11d, r11d)?;
-        a.call(say)?;
-    }
-    if purgatory.vga {
-        a.lea(r15, ptr(to_vga))?;
-        a.mov(r10, VGA_TEXT)?;
-        a.call(say)?;
-        // Blanks over what was there before.
-        let (mut blank, mut full) = (a.create_label(), a.create_label());
-        a.set_label(&mut blank)?;
-        a.cmp(r10, (VGA_TEXT + CELLS * 2) as i32)?;
-        a.jae(full)?;
-        a.mov(eax, i32::from(b' '))?;
-        a.call(to_vga)?;
-        a.jmp(blank)?;
-        a.set_label(&mut full)?;
-        a.nop()?;
-    }
-    a.set_label(&mut halt)?;
-    a.cli()?;
-    a.hlt()?;
-    a.jmp(halt)?;
-    if purgatory.serial.is_none() && !purgatory.vga {
-        return Ok(());
-    }
-
-    speak(a, &mut say)?;
-    if let Some(serial) = purgatory.serial {
-        a.set_label(&mut to_serial)?;
-        transmit(a, serial)?;
-    }
-    if purgatory.vga {
-        let mut invisible = a.create_label();
-        a.set_label(&mut to_vga)?;
-        a.cmp(al, i32::from(b' '))?;
-        a.jb(invisible)?;
-        a.mov(ah, i32::from(COLOUR))?;
-        a.mov(word_ptr(r10), ax)?;
-        a.add(r10, 2)?;
-        a.set_label(&mut invisible)?;
-        a.ret()?;
-    }
-    Ok(())
-}
-
-/// The text of the check, the sum in hex, and the end of the line, one character in AL after
-/// the other to the routine in R15, which may use RAX, RDX, RDI and what it kept for itself.
-fn speak(a: &mut CodeAssembler, say: &mut CodeLabel) -> Result<(), IcedError> {
-    let [mut character, mut more, mut digit, mut decimal] = [(); 4].map(|()| a.create_label());
-    a.set_label(say)?;
-    a.lea(r12, rbx + TEXT as i32)?;
-    a.mov(ecx, dword_ptr(rbx + 32))?;
-    // The purgatory's own may be what is damaged.
-    let room = (CHECK - TEXT) as u32;
-    let mut sound = a.create_label();
-    a.cmp(ecx, room)?;
-    a.jbe(sound)?;
-    a.mov(ecx, room)?;
-    a.set_label(&mut sound)?;
-    a.inc(ecx)?;
-    a.jmp(more)?;
-    a.set_label(&mut character)?;
-    a.movzx(eax, byte_ptr(r12))?;
-    a.inc(r12)?;
-    a.call(r15)?;
-    a.set_label(&mut more)?;
-    a.dec(ecx)?;
-    a.jne(character)?;
-    a.mov(ecx, 8)?;
-    a.set_label(&mut digit)?;
-    a.rol(r14d, 4)?;
-    a.mov(eax, r14d)?;
-    a.and(eax, 15)?;
-    a.cmp(eax, 10)?;
-    a.jb(decimal)?;
-    a.add(eax, i32::from(b'a' - b'0' - 10))?;
-    a.set_label(&mut decimal)?;
-    a.add(eax, i32::from(b'0'))?;
-    a.call(r15)?;
-    a.dec(ecx)?;
-    a.jne(digit)?;
-    for last in *b")\r\n" {
-        a.mov(eax, i32::from(last))?;
-        a.call(r15)?;
-    }
-    a.ret()
-}
-
-/// AL to the serial line, unless the transmitter was found dead (R11D).
-fn transmit(a: &mut CodeAssembler, serial: Serial) -> Result<(), IcedError> {
-    let [mut ask, mut ready, mut dead] = [(); 3].map(|()| a.create_label());
-    a.test(r11d, r11d)?;
-    a.jne(dead)?;
-    a.push(rax)?;
-    a.mov(edi, PATIENCE)?;
-    match serial {
-        Serial::Port(port) => a.mov(edx, u32::from(port + LINE_STATUS))?,
-        Serial::Mmio { address, .. } => a.mov(rdx, address)?,
-    }
-    a.set_label(&mut ask)?;
-    match serial {
-        Serial::Port(_) => a.in_(al, dx)?,
-        Serial::Mmio { stride, .. } => {
-            let at = rdx + i32::from(LINE_STATUS) * i32::from(stride);
-            match stride {
-                4 => a.mov(eax, dword_ptr(at))?,
-                2 => a.mov(ax, word_ptr(at))?,
-                _ => a.mov(al, byte_ptr(at))?,
-            }
-        }
-    }
-    a.test(al, i32::from(EMPTY))?;
-    a.jne(ready)?;
-    a.pause()?;
-    a.dec(edi)?;
-    a.jne(ask)?;
-    a.inc(r11d)?;
-    a.set_label(&mut ready)?;
-    a.pop(rax)?;
-    // A dead one gets this character too; it does not matter.
-    match serial {
-        Serial::Port(port) => {
-            a.mov(edx, u32::from(port))?;
-            a.out(dx, al)?;
-        }
-        Serial::Mmio { stride: 4, .. } => a.mov(dword_ptr(rdx), eax)?,
-        Serial::Mmio { stride: 2, .. } => a.mov(word_ptr(rdx), ax)?,
-        Serial::Mmio { .. } => a.mov(byte_ptr(rdx), al)?,
-    }
-    a.set_label(&mut dead)?;
     a.ret()
 }

@@ -17,6 +17,9 @@ pub const BOOT_PARAMS_LEN: u64 = 4096;
 pub const SETUP_EFI: u32 = 4;
 /// `SETUP_E820_EXT`: e820 entries that do not fit into `boot_params`.
 const SETUP_E820_EXT: u32 = 1;
+/// `SETUP_RNG_SEED`: the type of a `setup_data` entry whose payload seeds the kernel's random numbers (since 6.0,
+/// commit 68b8e9713c8e; `parse_setup_data()` in `arch/x86/kernel/setup.c` takes it and wipes it).
+pub const SETUP_RNG_SEED: u32 = 9;
 /// `E820_MAX_ENTRIES_ZEROPAGE`.
 const E820_IN_ZERO_PAGE: usize = 128;
 /// `struct setup_data`: `next`, `type`, `len`.
@@ -68,6 +71,40 @@ pub struct BootParams<'a> {
     pub running: Option<&'a [u8]>,
     /// EFI memory descriptors to lay behind the `setup_data`, in place of [`EfiHandover::memory_map`].
     pub efi_map: &'a [u8],
+    /// A seed for the kernel's random numbers; only for one that knows [`SETUP_RNG_SEED`].
+    pub rng_seed: Option<&'a RngSeed>,
+}
+
+/// Random bytes for a `SETUP_RNG_SEED` entry, as many as `kexec_file_load` hands over (`RNG_SEED_LENGTH` in
+/// `arch/x86/kernel/kexec-bzimage64.c`, Linux 6.12).
+///
+/// They are a secret: they are not printed, not cloned, and overwritten when dropped.
+#[derive(PartialEq, Eq)]
+pub struct RngSeed([u8; 32]);
+
+impl RngSeed {
+    /// Bytes of a seed.
+    pub const LEN: usize = 32;
+
+    /// A seed; `None` for zeros, which are none.
+    #[must_use]
+    pub fn new(bytes: [u8; RngSeed::LEN]) -> Option<RngSeed> {
+        (bytes != [0; RngSeed::LEN]).then_some(RngSeed(bytes))
+    }
+}
+
+impl fmt::Debug for RngSeed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RngSeed(..)")
+    }
+}
+
+impl Drop for RngSeed {
+    fn drop(&mut self) {
+        self.0.fill(0);
+        // Or the compiler leaves out a write that nobody reads.
+        core::hint::black_box(&self.0);
+    }
 }
 
 /// What one kernel passes on to the next of its own `boot_params`: offset and bytes
@@ -213,6 +250,8 @@ impl BootParams<'_> {
         };
         self.efi_info(&mut page, map);
         let mut bytes = page.0;
+        // Growing would leave copies behind, too.
+        bytes.reserve_exact(self.len() as usize);
         bytes.extend(line);
         for (i, (kind, data)) in entries.iter().enumerate() {
             let end = bytes.len() + padded(data.len());
@@ -220,7 +259,10 @@ impl BootParams<'_> {
             bytes.extend(next.to_le_bytes());
             bytes.extend(kind.to_le_bytes());
             bytes.extend((data.len() as u32).to_le_bytes());
-            bytes.extend(data);
+            match self.rng_seed.filter(|_| *kind == SETUP_RNG_SEED) {
+                Some(seed) => bytes.extend(seed.0),
+                None => bytes.extend(data),
+            }
             bytes.resize(end, 0);
         }
         bytes.extend(self.efi_map);
@@ -254,6 +296,10 @@ impl BootParams<'_> {
         }
         if let Some(rest) = self.e820.get(E820_IN_ZERO_PAGE..).filter(|rest| !rest.is_empty()) {
             entries.push((SETUP_E820_EXT, e820_bytes(rest)));
+        }
+        if self.rng_seed.is_some() {
+            // Its place; a copy of the secret would lie about.
+            entries.push((SETUP_RNG_SEED, vec![0; RngSeed::LEN]));
         }
         entries
     }
@@ -317,7 +363,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::bzimage_for_tests;
 
     fn u64_at(bytes: &[u8], at: usize) -> u64 {
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -329,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_chain_is_where_the_kernel_follows_it() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let region = |i: u64| Region {
             range: PhysRange::from_len(i << 20, 0x1000).unwrap(),
@@ -350,6 +395,7 @@ mod tests {
             initrd: Some(PhysRange::from_len(0x2_0000_0000, 0x123).unwrap()),
             running: Some(&[0x77; 4096]),
             efi_map: &[0x55; 80],
+            rng_seed: None,
         };
         let at = 0x3_0000_0000;
         let built = params.build(&image, addr(at)).unwrap();
@@ -381,8 +427,50 @@ mod tests {
     }
 
     #[test]
+    fn a_seed_is_in_the_chain_and_nowhere_else() {
+        assert_eq!(RngSeed::new([0; 32]), None);
+        let secret: [u8; 32] = core::array::from_fn(|i| i as u8 + 0xa0);
+        let seed = RngSeed::new(secret).unwrap();
+        assert_eq!(format!("{seed:?}"), "RngSeed(..)");
+        let image = made_kernel::BzImage::default().bytes();
+        let image = BzImage::parse(&image).unwrap();
+        let setup = SetupEfi { fw_vendor: 1, tables: 2, smbios: 3 };
+        let plain = BootParams {
+            e820: &[],
+            efi: Some(EfiHandover {
+                system_table: addr(0x1000),
+                memory_map: None,
+                descriptor_len: 40,
+                setup_efi: Some(setup),
+            }),
+            rsdp: None,
+            cmdline: "quiet",
+            initrd: None,
+            running: None,
+            efi_map: &[0x55; 40],
+            rng_seed: None,
+        };
+        let params = BootParams { rng_seed: Some(&seed), ..plain.clone() };
+        let built = params.build(&image, addr(0x10_0000)).unwrap();
+        let bytes = &built.bytes;
+        assert_eq!(bytes.len() as u64, params.len());
+        assert_eq!(params.len(), plain.len() + 48);
+        let efi = (u64_at(bytes, 0x250) - 0x10_0000) as usize;
+        let next = (u64_at(bytes, efi) - 0x10_0000) as usize;
+        assert_eq!(built.setup_data[1].start().get(), 0x10_0000 + next as u64);
+        assert_eq!((u64_at(bytes, next), u64_at(bytes, next + 8)), (0, 9 | 32 << 32));
+        assert_eq!(bytes[next + 16..next + 48], secret);
+        assert_eq!(bytes.windows(32).filter(|window| **window == secret).count(), 1);
+        // Behind it the EFI memory map, as before.
+        assert_eq!(bytes[next + 48..], [0x55; 40]);
+        assert!(!format!("{params:?}").contains(&format!("{:?}", &secret[..4])));
+        let without = plain.build(&image, addr(0x10_0000)).unwrap();
+        assert_eq!(without.setup_data.len(), 1);
+    }
+
+    #[test]
     fn a_command_line_too_long_is_refused() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let line = "x".repeat(2048);
         let params = BootParams {
@@ -393,6 +481,7 @@ mod tests {
             initrd: None,
             running: None,
             efi_map: &[],
+            rng_seed: None,
         };
         let error = BootParamsError::CommandLine { len: 2048, max: 2047 };
         assert_eq!(params.build(&image, addr(0x3000)), Err(error));

@@ -39,6 +39,7 @@ pub struct BzImage<'a> {
     initrd_addr_max: u64,
     cmdline_size: u64,
     payload: Option<(u64, u64)>,
+    setup_type_max: Option<u32>,
 }
 
 impl<'a> BzImage<'a> {
@@ -113,6 +114,7 @@ impl<'a> BzImage<'a> {
             initrd_addr_max: u64::from(u32_at(bytes, 0x22c)?),
             cmdline_size: u64::from(u32_at(bytes, 0x238)?),
             payload: (payload.1 != 0).then_some(payload),
+            setup_type_max: setup_type_max(bytes, protocol, protected_start),
         })
     }
 
@@ -197,11 +199,33 @@ impl<'a> BzImage<'a> {
         self.cmdline_size
     }
 
+    /// The highest type of `setup_data` entry that the kernel says it knows, `SETUP_INDIRECT` (bit 31) taken off.
+    /// `None` before protocol 2.15 (Linux 5.5), and where `kernel_info` cannot be read.
+    #[must_use]
+    pub const fn setup_type_max(&self) -> Option<u32> {
+        self.setup_type_max
+    }
+
     /// Offset and length of the compressed kernel in the protected-mode part.
     #[must_use]
     pub const fn payload(&self) -> Option<(u64, u64)> {
         self.payload
     }
+}
+
+/// `kernel_info.setup_type_max` (boot.rst, "The kernel_info"): `LToP`, two sizes, then the number.
+fn setup_type_max(bytes: &[u8], protocol: u16, protected_start: usize) -> Option<u32> {
+    const SINCE: u16 = 0x20f;
+    const INDIRECT: u32 = 1 << 31;
+    if protocol < SINCE {
+        return None;
+    }
+    let offset = usize::try_from(u32_at(bytes, 0x268).ok()?).ok().filter(|offset| *offset != 0)?;
+    let at = protected_start.checked_add(offset)?;
+    let info = bytes.get(at..at.checked_add(16)?)?;
+    let size = u32_at(info, 4).ok()?;
+    (info.starts_with(b"LToP") && size >= 16).then_some(())?;
+    Some(u32_at(info, 12).ok()? & !INDIRECT)
 }
 
 /// Why a file is not an image that can be placed.
@@ -307,7 +331,7 @@ mod tests {
     use super::*;
 
     fn sound() -> Vec<u8> {
-        crate::boot::bzimage_for_tests(0x1000, 0x100_0000, true)
+        made_kernel::BzImage { init_size: 0x1000, ..Default::default() }.bytes()
     }
 
     #[test]
@@ -319,6 +343,28 @@ mod tests {
         assert_eq!((image.pref_address(), image.init_size()), (0x100_0000, 0x1000));
         assert_eq!(image.payload(), Some((0x10, 0x20)));
         assert!(image.is_relocatable() && image.above_4g() && image.enters_with_5_levels());
+    }
+
+    #[test]
+    fn kernel_info_says_which_setup_data_is_known() {
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = sound();
+            let info = 1024 + 0x300;
+            bytes[0x268..0x26c].copy_from_slice(&0x300_u32.to_le_bytes());
+            bytes[info..info + 4].copy_from_slice(b"LToP");
+            bytes[info + 4..info + 8].copy_from_slice(&16_u32.to_le_bytes());
+            bytes[info + 12..info + 16].copy_from_slice(&0x8000_0009_u32.to_le_bytes());
+            change(&mut bytes);
+            BzImage::parse(&bytes).unwrap().setup_type_max()
+        };
+        assert_eq!(with(&|_| {}), Some(9));
+        // An older protocol, no offset, one outside, another magic number, a structure that ends before.
+        assert_eq!(with(&|bytes| bytes[0x206] = 0x0e), None);
+        assert_eq!(with(&|bytes| bytes[0x268..0x26c].fill(0)), None);
+        assert_eq!(with(&|bytes| bytes[0x268..0x26c].fill(0xff)), None);
+        assert_eq!(with(&|bytes| bytes[1024 + 0x300] = b'l'), None);
+        assert_eq!(with(&|bytes| bytes[1024 + 0x304] = 12), None);
+        assert_eq!(BzImage::parse(&sound()).unwrap().setup_type_max(), None);
     }
 
     #[test]
