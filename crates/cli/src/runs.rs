@@ -61,12 +61,54 @@ pub(crate) fn check(
                 }
                 sight.seen.push(observed.seen);
             }
+            if let Some(five) = with_5_levels(machine, &ground.cpu) {
+                levels_decide(&ground, &five, &image, path, producer, entries, &mut sight.seen)?;
+            }
             segments = loaded.segments();
             sight.assumptions.clone_from(&loaded.assumptions);
         }
     }
     machine.segments = segments.into_iter().map(|range| Segment { range }).collect();
     Ok(sight)
+}
+
+/// The machine with 5 levels in use, where the processor has them and nothing tells whether they are: it is taken for
+/// one with 4 otherwise.
+pub(crate) fn with_5_levels(machine: &Machine, cpu: &CpuProfile) -> Option<Machine> {
+    let open = machine.cpu.la57_active.is_none() && cpu.la57 == Some(true);
+    let mut machine = open.then(|| machine.clone())?;
+    machine.cpu.la57_active = Some(true);
+    Some(machine)
+}
+
+/// Where the kernel comes up with 4 levels in use and not with 5, which of them it is decides.
+fn levels_decide(
+    ground: &Ground<'_>,
+    machine: &Machine,
+    image: &[u8],
+    path: &Path,
+    producer: &Producer,
+    entries: &[PhysRange],
+    seen: &mut [Seen],
+) -> Result<(), Failure> {
+    let Ok(loaded) = ground.load(machine, image, path)? else { return Ok(()) };
+    let mut run = |scene: &_| emulate(scene);
+    let mut runs = Runs::new(&mut run);
+    for seen in seen.iter_mut().filter(|seen| seen.findings.is_empty()) {
+        let (traits, gbpages, hazards) = (seen.traits, seen.gbpages, &ground.hazards);
+        let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
+        let report = jump.observe(&mut runs).map_err(Failure::new)?.report;
+        if !matches!(report.outcome, Outcome::Reached { .. }) {
+            let what = "whether the running kernel uses 5 levels of page tables decides";
+            let why = format!("with 4 it comes up; with 5: {}", report.outcome);
+            let (id, unknown) = ("preflight-unknown", Confidence::Unknown);
+            let finding = Finding::new(id, Severity::Warning, unknown, what, why);
+            seen.findings.push(finding.remedy(
+                "capture on the machine: /proc/cpuinfo has the flag la57 where 5 levels are in use",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Diagnoses every producer that is possible; with what was supposed.

@@ -109,6 +109,36 @@ fn a_sound_image_is_safe_and_a_hole_is_not() {
     assert_eq!(report["runs"][0]["fault"]["what"], "reserved");
 }
 
+/// A processor with 5 levels, and nothing tells whether they are in use: it was taken for 4, and safe.
+#[test]
+fn both_numbers_of_levels_are_tried_where_it_is_not_known() {
+    let folder = Folder::new("levels");
+    // mov rax, cr4; bt eax, 12; jnc +2; ud2
+    let four_only = [0x0f, 0x20, 0xe0, 0x0f, 0xba, 0xe0, 0x0c, 0x73, 0x02, 0x0f, 0x0b];
+    let four_only = image(&[&four_only[..], &OWN_TABLES].concat());
+    assert_eq!(answer(&folder, "4 levels", &four_only, &[]).0, SAFE);
+    std::fs::write(folder.0.join("kernel"), &four_only).unwrap();
+    let status = |command: &str, cpu: &str| {
+        let machine = folder.0.join("machine.txt");
+        let kernel = folder.0.join("kernel");
+        let mut identmap = Command::new(env!("CARGO_BIN_EXE_identmap"));
+        match command {
+            "check" => identmap.arg("check").arg("--kernel").arg(kernel).arg(machine),
+            _ => identmap.arg("preflight").arg(kernel).arg(machine),
+        };
+        let output = identmap.args(["--cpu", cpu, "--json"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told = status("preflight", "amd-nosev-la57");
+    assert!(told.contains("5 levels") && told.contains("\"verdict\": \"unknown\""), "{told}");
+    let told = status("check", "amd-nosev-la57");
+    assert!(
+        told.contains("whether the running kernel uses 5 levels of page tables decides"),
+        "{told}"
+    );
+    assert!(!status("check", "amd-nosev").contains("5 levels of page tables decides"));
+}
+
 /// What it is, where it stands in the header, the bytes, the exit status.
 type Field = (&'static str, usize, &'static [u8], i32);
 

@@ -18,6 +18,7 @@ use serde::Serialize;
 use super::preflight_loaded;
 use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
+use crate::runs::with_5_levels;
 use crate::{deadline, firmware, source};
 
 /// The argument that makes this program the emulator's process.
@@ -63,37 +64,43 @@ fn of_kernel(
     known: &[Content],
 ) -> Result<PreflightReport, Failure> {
     let image = kernel(file)?;
-    let setup = Setup {
-        machine,
-        layout,
-        image: &image,
-        cmdline: &args.cmdline,
-        initrd_len: args.initrd_size,
-        strategy: args.strategy(machine)?,
-        cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
-        known,
-        limits: args.limits(Limits::default()),
-    };
+    let cpu = args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu));
     let shown = file.display();
-    let loaded = setup.load().map_err(|error| Failure(format!("{shown}: {error}")))?;
     let producer = source::producer(machine);
-    let mut seen: Vec<Scene> = Vec::new();
-    let mut runs = Vec::new();
-    // Where the version leaves the producer's ways open, every one of them is tried.
-    for traits in producer.traits().candidates() {
-        for &large in gbpages(machine).candidates() {
-            let map = &args.facts.map;
-            let scene = loaded.with_map(traits, large, map, |map| loaded.scene(map));
-            let scene = scene.map_err(Failure::new)?;
-            if !seen.contains(&scene) {
-                let report = emulate(&scene).map_err(Failure::new)?;
-                runs.push(Run::new(label(traits, large), &report));
-                seen.push(scene);
+    let (mut seen, mut runs): (Vec<Scene>, _) = (Vec::new(), Vec::new());
+    let (mut place, mut assumptions) = (None, Vec::new());
+    // Where the producer's ways are left open, every one of them is tried.
+    for machine in [Some(machine.clone()), with_5_levels(machine, &cpu)].iter().flatten() {
+        let setup = Setup {
+            machine,
+            layout,
+            image: &image,
+            cmdline: &args.cmdline,
+            initrd_len: args.initrd_size,
+            strategy: args.strategy(machine)?,
+            cpu,
+            known,
+            limits: args.limits(Limits::default()),
+        };
+        let loaded = setup.load().map_err(|error| Failure(format!("{shown}: {error}")))?;
+        for traits in producer.traits().candidates() {
+            for &large in gbpages(machine).candidates() {
+                let map = &args.facts.map;
+                let scene = loaded.with_map(traits, large, map, |map| loaded.scene(map));
+                let scene = scene.map_err(Failure::new)?;
+                if !seen.contains(&scene) {
+                    let report = emulate(&scene).map_err(Failure::new)?;
+                    let five = machine.cpu.la57_active == Some(true);
+                    let levels = if five { ", 5 levels" } else { "" };
+                    runs.push(Run::new(format!("{}{levels}", label(traits, large)), &report));
+                    seen.push(scene);
+                }
             }
         }
+        place = Some(loaded.placement().kernel);
+        assumptions.clone_from(&loaded.assumptions);
     }
-    let place = Some(loaded.placement().kernel);
-    Ok(PreflightReport::new(shown.to_string(), machine, place, loaded.assumptions.clone(), runs))
+    Ok(PreflightReport::new(shown.to_string(), machine, place, assumptions, runs))
 }
 
 pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
