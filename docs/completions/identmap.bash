@@ -43,6 +43,9 @@ _identmap() {
             identmap,help)
                 cmd="identmap__subcmd__help"
                 ;;
+            identmap,known)
+                cmd="identmap__subcmd__known"
+                ;;
             identmap,load)
                 cmd="identmap__subcmd__load"
                 ;;
@@ -100,6 +103,9 @@ _identmap() {
             identmap__subcmd__help,help)
                 cmd="identmap__subcmd__help__subcmd__help"
                 ;;
+            identmap__subcmd__help,known)
+                cmd="identmap__subcmd__help__subcmd__known"
+                ;;
             identmap__subcmd__help,load)
                 cmd="identmap__subcmd__help__subcmd__load"
                 ;;
@@ -137,7 +143,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -181,7 +187,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --picture --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --timeout --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -200,6 +206,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -239,6 +249,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --picture)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -255,7 +269,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__decode)
-            opts="-p -J -q -b -h --message --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --message --machine --panic --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -285,6 +299,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -309,7 +327,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__diagnose)
-            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -328,6 +346,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -403,7 +425,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -457,6 +479,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -481,7 +507,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__fleet)
-            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --depth --jobs --json --quiet --bytes --color --help"
+            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --timeout --depth --jobs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -511,6 +537,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --depth)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -531,7 +561,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check diagnose matrix explain report needs ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -657,6 +687,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__known)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -810,8 +854,42 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__known)
+            opts="-o -n -r -P -J -q -b -h --producer --consumer --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__load)
-            opts="-p -s -c -a -n -f -J -q -b -h --initrd --command-line --append --reuse-cmdline --panic --kexec-file-syscall --kexec-syscall --kexec-syscall-auto --policy --slack --forbid --levels --gbpages --no-verify --serial --dry-run --force --source --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -s -c -a -n -f -J -q -b -h --initrd --command-line --append --reuse-cmdline --panic --kexec-file-syscall --kexec-syscall --kexec-syscall-auto --policy --slack --forbid --levels --gbpages --no-verify --serial --dry-run --force --source --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -873,6 +951,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -897,7 +979,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__map)
-            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -951,6 +1033,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -995,7 +1081,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1022,6 +1108,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -1069,7 +1159,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__needs)
-            opts="-p -k -o -n -r -P -J -q -b -h --panic --kernel --all --each --output --noheadings --raw-output --pairs --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -k -o -n -r -P -J -q -b -h --panic --kernel --all --each --timeout --output --noheadings --raw-output --pairs --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1080,6 +1170,10 @@ _identmap() {
                     return 0
                     ;;
                 -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
@@ -1119,6 +1213,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1143,7 +1241,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__ranges)
-            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1173,6 +1271,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1197,7 +1299,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__report)
-            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1252,6 +1354,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -1363,7 +1469,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__triage)
-            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --panic --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1386,6 +1492,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;

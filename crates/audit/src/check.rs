@@ -240,6 +240,8 @@ fn of_scenes(scenes: &[Scene]) -> Vec<Finding> {
             if let Some((known, count)) = merged.iter_mut().find(|(known, _)| same(known, &finding))
             {
                 *count += 1;
+                // Of several ways to the same gap none alone is it.
+                known.known = known.known.filter(|id| finding.known == Some(id));
                 let new = scene.labels.iter().filter(|label| !known.under.contains(label));
                 let new: Vec<String> = new.cloned().collect();
                 known.under.extend(new);

@@ -9,7 +9,7 @@ use identmap_machine::{
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
-use crate::{Confidence, Finding, Severity, TablesUnusable, Verdict};
+use crate::{Confidence, Finding, Severity, TablesUnusable, Verdict, known_bad};
 
 /// The commit that made Linux request the configuration table, and where it is.
 const CFG_FIX: &str = "a producer that requests it: 6.1.113, 6.6.55, 6.10.14, 6.11.3 or later \
@@ -182,7 +182,8 @@ pub(crate) fn of_level_change(
                     "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have \
                      the fix); or boot the running kernel with no5lvl",
                 )
-                .link(traps::LEVEL_CHANGE_SOURCE);
+                .link(traps::LEVEL_CHANGE_SOURCE)
+                .known(Some(known_bad::LEVEL_CHANGE));
         found.push(finding);
     }
     found
@@ -221,6 +222,12 @@ pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
 }
 
 fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
+    let known = known_bad::of_gap(fate.need.rule, &scene.traits, scene.gbpages);
+    let found = of_need_alone(fate, scene).into_iter();
+    found.map(|finding| if finding.id == "gap" { finding.known(known) } else { finding }).collect()
+}
+
+fn of_need_alone(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
     let need = &fate.need;
     let supply = supply(&fate.ways);
     match &fate.fate {
@@ -362,6 +369,7 @@ fn of_grave_exposure(exposure: &Exposure) -> Vec<Finding> {
             .at(*part)
             .remedy(remedy)
             .link(rule.source)
+            .known(if exposure.requested { None } else { known_bad::of_exposure(rule.id) })
     };
     exposure.mapped.iter().map(finding).collect()
 }

@@ -9,6 +9,7 @@ mod finding;
 mod findings;
 mod general;
 mod kdump;
+mod known_bad;
 mod matrix;
 mod own;
 mod planned;
@@ -27,8 +28,10 @@ pub use general::{
     requested_since, requested_since_text,
 };
 pub use kdump::{Dumps, KdumpState, kdump_of_system};
+pub use known_bad::{KNOWN_BAD, KnownBad, Stretch};
 pub use matrix::{
-    Candidate, Hypothesis, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of, matrix_rows,
+    Candidate, Hypothesis, LevelWay, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of,
+    matrix_rows,
 };
 pub use own::check_own;
 pub use planned::Planned;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 
+use identmap_linux::firmware::config_entry_len;
 use identmap_linux::{Consumer, KernelVersion, Producer};
 use identmap_machine::bundle::Bundle;
 use identmap_machine::parse::{self, MAX_INPUT};
@@ -99,13 +100,20 @@ pub(crate) fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure>
     if let Some(sev) = &facts.sev {
         machine.cpu.sev = Some(sev == "on");
     }
+    if let Some(la57) = &facts.la57 {
+        machine.cpu.la57 = Some(la57 == "on");
+        if la57 == "off" {
+            machine.cpu.la57_active = Some(false);
+        }
+    }
     if let Some(address) = facts.system_table {
         machine.efi.system_table = Some(address);
         machine.efi.booted = Some(true);
     }
     if let Some(range) = facts.config_table {
         // An address alone is a range of one byte: where it begins is known, not how long it is.
-        let entries = (range.len() > 1).then(|| range.len().div_ceil(24));
+        let entry = config_entry_len(machine);
+        let entries = (range.len() > 1).then(|| range.len().div_ceil(entry));
         machine.efi.config_table = Some(ConfigTable { address: range.start(), entries });
         machine.efi.booted = Some(true);
     }
@@ -143,4 +151,29 @@ pub(crate) fn consumer(facts: &Facts) -> Result<Consumer, Failure> {
         ),
     };
     Ok(Consumer { version, ..Consumer::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use identmap_linux::RequestSource;
+    use identmap_linux::{Kind, requests};
+
+    /// Entries of 32-bit firmware have 16 bytes. With 24 for each, 160 bytes were 7 entries, of which 112 bytes
+    /// were needed, and the rest was not looked at.
+    #[test]
+    fn all_of_a_configuration_table_is_taken_whatever_the_firmware() {
+        for (is_64bit, len) in [(None, 168), (Some(true), 168), (Some(false), 160)] {
+            let mut machine = Machine::default();
+            machine.efi.is_64bit = is_64bit;
+            let config_table = identmap::PhysRange::from_len(0x7000_0018, 160).ok();
+            apply(&mut machine, &Facts { config_table, ..Facts::default() }).unwrap();
+            let producer = producer(&machine);
+            let asks = producer.traits().candidates().iter().find(|traits| traits.config_table);
+            let list = requests(&machine, None, asks.unwrap(), Kind::Kexec);
+            let of_table = |r: &&identmap_linux::Request| r.source == RequestSource::EfiConfigTable;
+            let range = list.requests.iter().find(of_table).unwrap().range;
+            assert_eq!(range.len(), len, "{is_64bit:?}");
+        }
+    }
 }

@@ -112,8 +112,15 @@ fn a_map_that_is_not_whole_is_no_map_to_judge_by() {
                 + "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n\
                    000a0000-000fffff : Reserved\n00100000-c51aefff : System RAM\n",
         ),
+        (
+            "/proc/iomem alone, cut below 4 GiB",
+            "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n\
+             000a0000-000fffff : Reserved\n00100000-c51aefff : System RAM\n"
+                .to_owned(),
+        ),
     ] {
-        let (status, report) = identmap("check", &text, &FACTS);
+        let facts = [&FACTS[..], &["--producer", "6.12.30"]].concat();
+        let (status, report) = identmap("check", &text, &facts);
         assert_eq!(status, UNKNOWN, "{story}:\n{report}");
         assert!(report.contains("the memory map"), "{story}:\n{report}");
     }
@@ -257,4 +264,87 @@ fn no_command_says_ok_where_check_cannot_tell() {
     assert!(!identmap("matrix", &cut, &facts).1.contains(" OK "));
     let newer = [&LUCK[..2], &LUCK[4..], &["--consumer", "9.9.9"]].concat();
     assert!(!identmap("matrix", &base(), &newer).1.contains(" OK "));
+}
+
+/// The map of a Superdome Flex pasted alone, without a word of who made it: nothing was forbidden, and 1 GiB
+/// leaves over the ends of its nodes were safe.
+#[test]
+fn a_map_that_looks_like_a_uv_s_may_be_one() {
+    let map = "BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+               BIOS-e820: [mem 0x0000000000100000-0x0000000072c4dfff] usable\n\
+               BIOS-e820: [mem 0x0000000072c4e000-0x00000000fbffffff] reserved\n\
+               BIOS-e820: [mem 0x0000000100000000-0x0000002f7fffffff] usable\n\
+               BIOS-e820: [mem 0x0000002f80000000-0x000000303fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000003040000000-0x0000005f7bffffff] usable\n\
+               BIOS-e820: [mem 0x0000005f7c000000-0x000000603fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000006040000000-0x0000008f7bffffff] usable\n\
+               BIOS-e820: [mem 0x0000008f7c000000-0x000000903fffffff] reserved\n\
+               BIOS-e820: [mem 0x0000009040000000-0x000000bf7bffffff] usable\n\
+               BIOS-e820: [mem 0x000000bf7c000000-0x000000c03fffffff] reserved\n";
+    let facts = ["--sev", "off", "--producer", "6.1.100", "--consumer", "6.12.70"];
+    assert_eq!(check(map, &facts), UNKNOWN);
+    assert_eq!(check(map, &[&facts[..], &["--uv", "off"]].concat()), SAFE);
+    let on = [&facts[..], &["--uv", "on"]].concat();
+    assert_eq!(check(map, &on), UNKNOWN, "whether 1 GiB pages are in use");
+    assert_eq!(check(map, &[&on[..], &["--nogbpages"]].concat()), SAFE);
+}
+
+/// One address under a kernel that may do either: `explain` picked one of its ways and did not say so.
+#[test]
+fn explain_says_when_it_depends() {
+    let explain = |producer: &str, more: &[&str]| {
+        let mut args = vec!["explain", "0xc7a01018", "-", "--producer", producer];
+        args.extend(more);
+        let mut child = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(base().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(explain("6.1.60", &[]).0, 0);
+    assert_eq!(explain("6.1.80", &[]).0, 1);
+    let (status, report) = explain("5.14.0-427.el9.x86_64", &[]);
+    assert_eq!(status, UNKNOWN, "{report}");
+    assert!(report.contains("not mapped if it is exact"), "{report}");
+    assert_eq!(explain("5.14.0-427.el9.x86_64", &["--policy", "round-out"]).0, 0);
+}
+
+/// Kernels of 5.1 to 5.9 read the signature of every ACPI table until they find SRAT. Only the tables that they
+/// read whole were looked at; here one lies in reserved memory that is not mapped.
+#[test]
+fn an_old_consumer_reads_every_acpi_table() {
+    let tables = |order: [&str; 2]| {
+        base()
+            + "[    0.000000] efi: ACPI=0xcd7fd000 ACPI 2.0=0xcd7fd014\n\
+               [    0.010000] ACPI: RSDP 0x00000000CD7FD014 000024 (v02 LENOVO)\n\
+               [    0.010000] ACPI: XSDT 0x00000000CD7F0188 0000EC (v01 LENOVO TP-R1B)\n\
+               [    0.010000] ACPI: FACP 0x00000000CD7E0000 000114 (v06 LENOVO)\n\
+               [    0.010000] ACPI: DSDT 0x00000000C8000000 010000 (v01 LENOVO)\n"
+            + &order.concat()
+    };
+    let (ssdt, srat) = (
+        "[    0.010000] ACPI: SSDT 0x00000000C9000000 000F46 (v02 LENOVO)\n",
+        "[    0.010000] ACPI: SRAT 0x00000000CD7C0000 000100 (v02 LENOVO)\n",
+    );
+    let facts = [&LUCK[..2], &LUCK[4..6], &["--config-table", "0xc51af018+240"]].concat();
+    let facts = [&facts[..], &["--producer", "6.1.80"]].concat();
+    let old = [&facts[..], &["--consumer", "5.4.200"]].concat();
+    assert_eq!(check(&tables([ssdt, srat]), &old), 1);
+    assert_eq!(check(&tables([srat, ssdt]), &old), SAFE, "it stops at SRAT");
+    let new = [&facts[..], &["--consumer", "5.10.200"]].concat();
+    assert_eq!(check(&tables([ssdt, srat]), &new), SAFE, "it has a page-fault handler by then");
+}
+
+/// The line that tells where the RMP table lies was cut, and with its place its existence was forgotten.
+#[test]
+fn an_rmp_table_of_unknown_place_is_somewhere() {
+    let rmp = "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x0000";
+    assert_eq!(check(&(base() + rmp), &FACTS), UNKNOWN);
+    let whole =
+        "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x00000000cfffffff]\n";
+    assert_eq!(check(&(base() + whole), &FACTS), SAFE);
 }

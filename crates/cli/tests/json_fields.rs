@@ -33,6 +33,7 @@ fn explain_fields_are_documented() {
     let lines = [
         "explain 0x100000 sample:laptop-2024",
         "explain 0xc7a01000 sample:laptop-2024 --policy exact",
+        "explain 0xc7a01000 sample:laptop-2024 --producer 6.7.5",
     ];
     assert_fields_are_documented("explain", lines.map(words));
 }
@@ -61,6 +62,11 @@ fn diff_fields_are_documented() {
 #[test]
 fn ranges_fields_are_documented() {
     assert_fields_are_documented("ranges", [words("ranges sample:laptop-2024")]);
+}
+
+#[test]
+fn known_fields_are_documented() {
+    assert_fields_are_documented("known", [words("known"), words("known --consumer 6.12.30")]);
 }
 
 #[test]

@@ -530,12 +530,28 @@ impl Needs<'_> {
 
     fn acpi_tables_if(&mut self, conditions: &[Condition]) {
         let regions = self.acpi_regions();
+        // Of every table that the XSDT may name the signature is read until SRAT is found
+        // (`get_acpi_srat_table()` in `arch/x86/boot/compressed/acpi.c` of 5.1 to 5.9); FADT names DSDT and FACS.
+        let whole = ["RSDP", "XSDT", "RSDT", "SRAT"];
+        let srat = self.machine.acpi_tables.iter().position(|t| t.signature == "SRAT");
         let listed: Vec<(String, PhysRange)> = self
             .machine
             .acpi_tables
             .iter()
-            .filter(|t| ["RSDP", "XSDT", "RSDT", "SRAT"].contains(&t.signature.as_str()))
-            .map(|t| (t.signature.clone(), t.range))
+            .enumerate()
+            .filter(|(_, t)| !["DSDT", "FACS"].contains(&t.signature.as_str()))
+            .filter_map(|(at, t)| {
+                let name = t.signature.clone();
+                if whole.contains(&name.as_str()) {
+                    return Some((name, t.range));
+                }
+                // A log lists them in the XSDT's order.
+                if srat.is_some_and(|srat| srat < at) {
+                    return None;
+                }
+                let signature = PhysRange::from_len(t.range.start().get(), 4).ok()?;
+                Some((format!("signature of {name}"), signature))
+            })
             .collect();
         let missing = |names: &[&str]| !listed.iter().any(|(n, _)| names.contains(&n.as_str()));
         let no_root = missing(&["XSDT", "RSDT"]);

@@ -386,7 +386,8 @@ fn is_vendor(rest: &str) -> bool {
 /// to the stable updates; Fedora, Tumbleweed and `ELRepo` are known to build a `.0` as it is.
 fn counts_builds(head: &Head, rest: &str) -> bool {
     let number = rest.strip_prefix('-').unwrap_or_default();
-    let as_is = rest.contains(".fc") || rest.contains("elrepo") || rest.ends_with("-default");
+    let as_is = [".fc", "elrepo", "-mainline"].iter().any(|mark| rest.contains(mark))
+        || rest.ends_with("-default");
     head.patch == Some(0) && number.starts_with(|c: char| c.is_ascii_digit()) && !as_is
 }
 

@@ -80,7 +80,14 @@ fn ram_end(layout: &Layout) -> Option<PhysAddr> {
 /// Linux lists all of its e820 table there (`e820__reserve_resources()`), so the listing cannot end below the
 /// table's RAM.
 fn iomem_ends_early(machine: &Machine) -> Option<String> {
+    // Where I/O APICs lie, and the local APIC past them, which is always listed (`lapic_insert_resource()`).
+    const APICS: u64 = 0xfec0_0000;
     let listed = machine.iomem.iter().map(|entry| entry.range.end()).max()?;
+    if listed.get() < APICS {
+        return Some(format!(
+            "/proc/iomem ends at {listed}, below the APICs of every PC: it is cut"
+        ));
+    }
     let kernel = [MapOrigin::ModifiedE820, MapOrigin::UserE820, MapOrigin::BiosE820];
     // The last of the kernel's own prints; memory that was taken out later ends lower.
     let limited = machine.cmdline.as_deref().is_some_and(|line| limits(line).is_some());

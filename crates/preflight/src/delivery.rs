@@ -104,12 +104,17 @@ impl Guest<'_> {
         }
     }
 
-    /// Whether the consumer has handlers that would run for an exception, but are not followed.
+    /// Whether the consumer has handlers that would run for an exception, but are not followed. `vector`: `None`
+    /// for a page fault that cannot be delivered.
     ///
     /// # Errors
     /// What has to be known to tell.
-    pub(crate) fn may_be_handled(&self, state: &Interrupted, vector: u8) -> Result<bool, Unknown> {
-        for vector in IN_ITS_PLACE.into_iter().chain((vector != PAGE_FAULT).then_some(vector)) {
+    pub(crate) fn may_be_handled(
+        &self,
+        state: &Interrupted,
+        vector: Option<u8>,
+    ) -> Result<bool, Unknown> {
+        for vector in IN_ITS_PLACE.into_iter().chain(vector) {
             let Some(gate) = self.gate(&state.regs, state.idt, vector)? else { continue };
             if self.code_segment(&state.regs, state.gdt, gate.selector)?.is_some() {
                 return Ok(true);

@@ -135,8 +135,10 @@ impl<'a> Guest<'a> {
         let translated = self.translate(regs, page, access);
         // Tables that do not map the next instruction are no way on; those that cannot be read may.
         let lost = access == Access::Fetch && matches!(translated, Err(Refusal::PageFault { .. }));
-        if changed && !lost && !self.leads_to_producer(regs) {
-            return self.stop(Stop::Reached { cr3: regs.cr3 });
+        if changed && !self.leads_to_producer(regs) {
+            // No entry in the producer's tables mends these.
+            let lost = lost.then_some(Stop::Exception { rip: regs.rip, vector: 14 });
+            return self.stop(lost.unwrap_or(Stop::Reached { cr3: regs.cr3 }));
         }
         (self.cr3, self.paging_on) = (regs.cr3, on);
         let mapped = match translated {
@@ -398,7 +400,11 @@ impl<'a> Guest<'a> {
             if self.scene.tables.iter().any(|range| range.contains(table)) {
                 return true;
             }
-            if seen.len() > MOST_TABLES || !seen.insert((level, table)) {
+            if seen.len() > MOST_TABLES {
+                // Not all of them are looked at: they may lead there.
+                return true;
+            }
+            if !seen.insert((level, table)) {
                 continue;
             }
             for index in 0..512 {

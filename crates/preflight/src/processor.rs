@@ -419,9 +419,12 @@ fn cr4(new: u64, state: &State) -> Ruling {
 fn rdmsr(index: u32, state: &State) -> Ruling {
     match (index, state.cpu.vendor) {
         (EFER, _) | (MISC_ENABLE, Some(Vendor::Intel)) => Ruling::Run,
-        // Not active: an encrypted guest is not set up at all.
         (SEV_STATUS, Some(Vendor::Amd | Vendor::Hygon)) if state.cpu.sev == Some(true) => {
-            Ruling::Run
+            match state.cpu.encrypted {
+                // Zero: nothing is active.
+                Some(false) => Ruling::Run,
+                Some(true) | None => Ruling::Unknown(Unknown::Cpu(CpuFact::Encrypted)),
+            }
         }
         _ => not_modelled(&format!("reads the model-specific register {index:#x}")),
     }

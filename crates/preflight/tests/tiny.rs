@@ -83,8 +83,8 @@ fn a_copy_of_the_root_is_no_hand_over() {
     let clear = [0x31, 0xc0, 0xbf, 0, 0, 0x30, 0, 0xb9, 0, 2, 0, 0, 0xf3, 0x48, 0xab];
     let load = [0xb8, 0, 0, 0x30, 0, 0x0f, 0x22, 0xd8];
     let report = go(&scene(&code(&[&clear, &load, &OWN_TABLES]), &also));
-    let (rip, page) = page_fault(report.outcome);
-    assert_eq!((rip, page.cr2.get(), page.code), (CODE + 23, CODE + 23, 16));
+    let fault = fault(report.outcome);
+    assert_eq!((fault.vector, fault.rip.get(), fault.page_fault), (14, CODE + 23, None));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use identmap_audit::{
     Audit, Fate, Scene, Verdict, fate_in, gathered, requested_since, requested_since_text,
 };
 use identmap_linux::needs::{self, RULES, SEEN, SEGMENTS};
-use identmap_linux::{Condition, Consumer, Kind, Need, NeedRule, Place, Producer, Release};
+use identmap_linux::{Condition, Consumer, Kind, Need, NeedRule, Place, Producer};
 use identmap_machine::{Machine, ranges};
 use serde::Serialize;
 
@@ -15,6 +15,7 @@ use crate::check::producer_text;
 use crate::hex::{Hex, HexRange};
 use crate::list::{Cell, List, ListColumn, left, right};
 use crate::map::range_text;
+use crate::releases::{release_text, releases_text};
 
 /// The schema `identmap.needs/1`.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -287,14 +288,6 @@ impl Context<'_> {
     }
 }
 
-/// `2.6` for the beginning of a series, before its first candidate.
-fn release_text(release: Release) -> String {
-    match release.candidate() {
-        Some(0) => format!("{}.{}", release.major(), release.minor()),
-        _ => release.to_string(),
-    }
-}
-
 /// The word that all producers agree on.
 fn one_word(words: impl Iterator<Item = &'static str>) -> &'static str {
     let words: BTreeSet<&str> = words.collect();
@@ -345,7 +338,7 @@ fn not_needed(rule: &'static NeedRule) -> NeedRow {
 
 fn releases(rule: &NeedRule) -> String {
     let list = |spans: &[identmap_linux::Releases]| {
-        spans.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        spans.iter().map(releases_text).collect::<Vec<_>>().join(", ")
     };
     match rule.condition {
         Some(condition) => {

@@ -173,6 +173,14 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
         .must("wc -c </tmp/dump", lab.patience)?
         .parse()
         .map_err(|_| "no size of the dump".to_owned())?;
+    if lab.own.is_some() {
+        // Our own reader, of vmcoreinfo and of the segments: the crashed kernel's image and its tables.
+        let ran = guest.run("identmap tables /proc/vmcore --color never", lab.patience)?;
+        eprintln!("{}", ran.text());
+        if ran.status != 0 {
+            return Err(format!("identmap tables ended with {}: {}", ran.status, ran.text()).into());
+        }
+    }
     let memory = core.memory();
     let text = format!(
         "{release} up, {} segments with {} MiB, vmcoreinfo and utsname of {old}, log read, makedumpfile -d 31: {} MiB",

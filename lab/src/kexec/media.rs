@@ -15,7 +15,7 @@ use crate::initramfs::Initramfs;
 /// |---|---|
 /// | `/kernels/SERIES` | the consumers |
 /// | `/consumer` | their initramfs: the agent and modules |
-/// | `/capture` | the same with makedumpfile, for `/proc/vmcore` |
+/// | `/capture` | the same with makedumpfile and our own binary, for `/proc/vmcore` |
 /// | `/efivarfs/SERIES.ko` | the file system of EFI variables, which Debian builds as a module |
 /// | `/bin/kexec`, `/bin/identmap` | stock kexec-tools and, if given, our own binary |
 ///
@@ -44,7 +44,7 @@ pub fn producer_with(
         );
     }
     archive.file("consumer", &consumer(cache)?);
-    archive.file("capture", &capture(cache)?);
+    archive.file("capture", &capture(cache, own)?);
     archive.file("bin/kexec", &read(&cache.join("guest/bin/kexec"))?);
     for dir in ["lib", "lib64"] {
         archive.dir(dir);
@@ -73,8 +73,11 @@ pub fn consumer(cache: &Path) -> Result<Vec<u8>, Failure> {
 /// How the agent calls makedumpfile: it has a C library of its own.
 pub const MAKEDUMPFILE: &str = "/makedumpfile/ld-linux-x86-64.so.2 --library-path /makedumpfile/lib /makedumpfile/makedumpfile";
 
-fn capture(cache: &Path) -> Result<Vec<u8>, Failure> {
+fn capture(cache: &Path, own: Option<&Path>) -> Result<Vec<u8>, Failure> {
     let mut archive = base(cache)?;
+    if let Some(path) = own {
+        archive.file("bin/identmap", &read(path)?);
+    }
     let from = cache.join("makedumpfile");
     archive.dir("makedumpfile");
     for name in ["makedumpfile", "ld-linux-x86-64.so.2"] {

@@ -2,7 +2,7 @@
 //!
 //! [`machine`] is a guest whose state is kept and restored, [`media`] what it has in memory. Each part
 //! is one promise: [`cells`] producers by consumers beside stock kexec-tools, [`kdump`] and [`hotplug`], [`levels`] of page
-//! tables, other [`formats`], a [`hole`], [`corruption`], its [`cost`], [`kill`]. [`gdb`] and [`image`] reach into guests; [`report`]
+//! tables, other [`formats`], a [`hole`], [`corruption`], its [`cost`], [`kill`], and what is [`packaged`]. [`gdb`] and [`image`] reach into guests; [`report`]
 //! writes the page.
 
 use std::fs;
@@ -27,6 +27,7 @@ pub mod kill;
 pub mod levels;
 pub mod machine;
 pub mod media;
+pub mod packaged;
 pub mod report;
 pub mod uki;
 
@@ -332,6 +333,7 @@ usage: identmap-lab kexec [PART...] [--sample] [--filter WORDS] [--jobs N] [--pa
                      corruption  a byte flips between load and jump
                      cost        verification of 200 MB, beside kexec-tools'
                      kill        SIGKILL while loading
+                     packaged    packaging/ in an initramfs of each kind and under systemd
   --sample         what is run for every change
   --filter WORDS   cells to run: words joined by commas, any of which must match; a word is a cell's
                    name or parts of it joined by +, such as 6.1+ovmffar
@@ -373,6 +375,7 @@ const PARTS: &[Part] = &[
     (corruption::PART, corruption::run),
     (cost::PART, cost::run),
     (kill::PART, kill::run),
+    (packaged::PART, packaged::run),
 ];
 
 /// `identmap-lab kexec`; whether all went as it must.

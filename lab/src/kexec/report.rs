@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::cells::{self, producers};
 use super::{
     Lab, OURS, Row, STOCK, STOCK_FILE, corruption, cost, formats, hole, hotplug, kdump, kill,
-    levels,
+    levels, packaged,
 };
 use crate::cells::SERIES;
 use crate::guest::Failure;
@@ -132,6 +132,13 @@ const SECTIONS: &[Section] = &[
         title: "Killed while loading",
         about: "An image is loaded; `identmap load` of another one gets SIGKILL after a while. What `identmap status` \
                 says then is what the jump boots.",
+    },
+    Section {
+        part: packaged::PART,
+        title: "Recipes in systems that run",
+        about: "`packaging/check-recipes.sh` makes the images with Debian's own programs: an initramfs of initramfs-tools with \
+                the hook, one of dracut with the module, and a system with systemd, its units enabled and the gate of \
+                `systemctl kexec` in place.",
     },
 ];
 

@@ -114,6 +114,7 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
         Some("needs") => "All that is surely needed is mapped.",
+        Some("known") => "They were listed.",
         Some("ranges") => "The ranges were listed.",
         Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
@@ -136,8 +137,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
         Some(
-            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status"
-            | "triage" | "decode",
+            "matrix" | "capture" | "tables" | "ranges" | "known" | "report" | "exec" | "unload"
+            | "status" | "triage" | "decode",
         ) => "",
         Some("diagnose") => {
             "Entries are missing, or what is missing must not be mapped, or no entry helps."
@@ -147,11 +148,14 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unknown = match command {
         Some(
-            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
+            "map" | "capture" | "ranges" | "known" | "report" | "exec" | "unload" | "triage"
             | "decode",
         ) => "",
+        Some("explain") => {
+            "The kernels that may be running disagree; the output says which map it and which do not."
+        }
         Some("fleet") => {
-            "None is unsafe, but of at least one it cannot be told, or it cannot be read."
+            "None is unsafe, but of at least one it cannot be told, or it cannot be read (or not in time)."
         }
         Some("load") => {
             "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
@@ -164,10 +168,14 @@ fn exit_status(command: Option<&str>) -> Roff {
         }
         Some("needs") => "Of something it cannot be told whether it is needed, or mapped.",
         Some("diff") => "Memory cannot be compared.",
+        Some("check" | "preflight") => {
+            "Cannot tell: something needed for a verdict is not known, which the output says; or there was no answer \
+             within --timeout, and then no output."
+        }
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
     let unusable = match command {
-        Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
+        Some("fleet") => "Usage, nothing that could be read, or a file that cannot be written.",
         Some("decode") => {
             "Usage, input that cannot be read, or nothing in it that can be explained."
         }
@@ -266,6 +274,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "What if the running kernel had this page in its map too?",
             ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
+            ("identmap check -q --timeout 10", "As a gate that takes ten seconds at most."),
             (
                 "identmap check --panic",
                 "Would a crash be caught? The crash kernel's image, and kdump.",
@@ -396,6 +405,16 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
             (
                 "identmap needs --kernel /boot/vmlinuz-6.12",
                 "What that kernel's first instructions touch, in place of the rules.",
+            ),
+        ],
+    ),
+    (
+        "known",
+        &[
+            ("identmap known", "All of them, with releases and evidence."),
+            (
+                "identmap known --producer $(uname -r) --consumer 6.12.30 -rn -o ID,EVIDENCE",
+                "What this kernel can do to that one, for a script.",
             ),
         ],
     ),

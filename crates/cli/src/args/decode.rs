@@ -8,8 +8,8 @@ use super::Facts;
 ///
 /// Takes a console or serial log, or a piece of one, and explains in it:
 ///
-/// - what kexec(8) and the kernel say where an image is not loaded ("kexec_load failed: …", "Cannot determine the
-///   file type of …", with the list of segments): every cause that it can have, how to tell, what to do;
+/// - what kexec(8) and the kernel say where an image is not loaded ("Cannot determine the file type of …",
+///   "kexec failed: …", with the list of segments): every cause that it can have, how to tell, what to do;
 ///
 /// - register dumps of kexec's debug handler, of an oops or an early exception: which exception it was, what the
 ///   bits of its error code and control registers mean and, with --machine, what the addresses are on that

@@ -6,6 +6,8 @@ mod diagnose;
 mod facts;
 mod fleet;
 mod kernel;
+mod known;
+mod limit;
 mod list;
 mod load;
 mod needs;
@@ -32,6 +34,8 @@ pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
+pub(crate) use known::Known;
+pub(crate) use limit::Limit;
 pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
 pub(crate) use needs::Needs;
@@ -131,6 +135,7 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
+    Known(Known),
     /// Load a kernel with page tables of our own
     Load(Box<Load>),
     /// Say what is loaded
@@ -155,7 +160,7 @@ pub(crate) enum Command {
 /// The commands by what a person is about to do: the order of help and manual.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Before the jump", &["check", "preflight", "diagnose", "matrix", "explain", "report"]),
-    ("Looking closely", &["needs", "ranges", "map", "tables", "diff"]),
+    ("Looking closely", &["needs", "ranges", "map", "tables", "diff", "known"]),
     ("Loading and jumping", &["load", "status", "exec", "unload"]),
     ("After it went wrong", &["triage", "decode"]),
     ("For others, and of many machines", &["capture", "fleet"]),
@@ -185,6 +190,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 
     #[command(flatten)]
     pub(crate) picture: PictureArgs,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Entry, Facts, ListArgs};
+use super::{Entry, Facts, Limit, ListArgs};
 
 /// List what must be mapped for the jump, and by which leaf it is
 ///
@@ -37,6 +37,9 @@ pub(crate) struct Needs {
     /// One line for each range that something may lie in, with what the map makes of it there
     #[arg(long, conflicts_with = "json")]
     pub(crate) each: bool,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 
     #[command(flatten)]
     pub(crate) list: ListArgs,

@@ -1,6 +1,7 @@
 //! `identmap decode`.
 
 use identmap_linux::Kind;
+use identmap_machine::parse::MAX_INPUT;
 use identmap_machine::{MemType, dump};
 use identmap_report::DecodeReport;
 
@@ -25,6 +26,10 @@ pub(crate) fn run(args: &Decode, output: &Output) -> Result<Status, Failure> {
         ("--message".to_owned(), Vec::new(), complaints::read_message(message, ram))
     } else {
         let (name, bytes) = source::bytes(&args.file)?;
+        if bytes.len() > MAX_INPUT {
+            let text = format!("{name}: more than {MAX_INPUT} bytes; give the piece that matters");
+            return Err(Failure(text));
+        }
         (name, dump::read(&bytes), complaints::read(&bytes, ram))
     };
     if dumps.is_empty() && errors.is_empty() {

@@ -8,11 +8,10 @@ use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
 use identmap_report::RunRow;
 
-use crate::args::{Entry, Facts, FailOn};
+use crate::args::{Entry, Facts, FailOn, Limit};
 use crate::image::{self, Image};
-use crate::kdump;
 use crate::output::{Failure, Status};
-use crate::{runs, source};
+use crate::{deadline, kdump, runs, source};
 
 /// A machine, the kernels on both sides of the jump, and what follows.
 pub(crate) struct Judged {
@@ -54,7 +53,7 @@ pub(crate) struct Runs {
 ///
 /// # Errors
 /// As [`judge`]; and if the kernel cannot be run.
-pub(crate) fn judge_kernel(
+fn judge_kernel(
     kernel: &Path,
     entry: &Entry,
     source: &str,
@@ -75,6 +74,34 @@ pub(crate) fn judge_kernel(
     let Question { producer, consumer, .. } = question;
     let runs = Runs { rows: sight.rows, assumptions: sight.assumptions };
     Ok((Judged { machine, producer, consumer, audit }, runs))
+}
+
+/// What `check` and `needs` rest on: [`judge`], or [`judge_kernel`] where there is a kernel, within the limit. `None`
+/// if there was no answer in time, which was said.
+///
+/// # Errors
+/// As these.
+pub(crate) fn judge_within(
+    limit: Limit,
+    source: &str,
+    facts: &Facts,
+    kernel: Option<(&Path, &Entry)>,
+    kind: Kind,
+) -> Result<Option<(Judged, Option<Runs>)>, Failure> {
+    let work = if kernel.is_some() { deadline::Kind::Runs } else { deadline::Kind::Rules };
+    let limit = deadline::of(limit, source, work);
+    let (name, facts) = (source.to_owned(), facts.clone());
+    let kernel = kernel.map(|(path, entry)| (path.to_owned(), entry.clone()));
+    let answer = deadline::within(limit, move || match kernel {
+        Some((path, entry)) => {
+            judge_kernel(&path, &entry, &name, &facts).map(|(judged, runs)| (judged, Some(runs)))
+        }
+        None => judge(&name, &facts, kind).map(|judged| (judged, None)),
+    });
+    if answer.is_none() {
+        eprintln!("identmap: {source}: {}", deadline::message(limit));
+    }
+    answer.transpose()
 }
 
 /// The exit status that a verdict and its findings make.

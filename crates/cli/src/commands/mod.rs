@@ -9,6 +9,7 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 mod judging;
+pub(crate) mod known;
 pub(crate) mod load;
 mod load_preflight;
 pub(crate) mod map;

@@ -4,16 +4,15 @@ use identmap_audit::Verdict;
 use identmap_linux::Kind;
 use identmap_report::{Form, NeedsReport};
 
-use super::judging::{Judged, judge, judge_kernel};
+use super::judging::{Judged, judge_within};
 use crate::args::{Needs, Output};
 use crate::output::{Failure, Status};
 
 pub(crate) fn run(args: &Needs, output: &Output) -> Result<Status, Failure> {
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
-    let judged = match &args.kernel {
-        Some(kernel) => judge_kernel(kernel, &args.entry, &args.source, &args.facts)?.0,
-        None => judge(&args.source, &args.facts, kind)?,
-    };
+    let kernel = args.kernel.as_deref().map(|path| (path, &args.entry));
+    let answer = judge_within(args.limit, &args.source, &args.facts, kernel, kind)?;
+    let Some((judged, _)) = answer else { return Ok(Status::Unknown) };
     let Judged { machine, producer, consumer, audit } = judged;
     let report = NeedsReport::new(&machine, &producer, &consumer, &audit, kind, args.all);
     if args.list.is_wanted() {

@@ -12,6 +12,9 @@ const MAX_COMPLAINTS: usize = 64;
 /// Most segments that are read of one list: more than any kernel takes.
 const MAX_SEGMENTS: usize = 4096;
 
+/// Most that is looked at of a line.
+const LONGEST_LINE: usize = 4096;
+
 /// `KEXEC_SEGMENT_MAX` (Linux `include/linux/kexec.h`).
 const SEGMENT_MAX: usize = 16;
 
@@ -39,7 +42,7 @@ fn read_as(text: &[u8], ram: Option<u64>, message: bool) -> Vec<LoadError> {
     // The list of segments stands behind the error it belongs to.
     let mut of: Option<usize> = None;
     for (number, line) in (1..).zip(text.split(|&byte| byte == b'\n')) {
-        let line = String::from_utf8_lossy(line);
+        let line = String::from_utf8_lossy(&line[..line.len().min(LONGEST_LINE)]);
         let line = line.trim();
         if image.take(line) {
             continue;

@@ -60,9 +60,10 @@ impl Layout {
         let exception = idt + if purgatory.verify { GATES * GATE } else { 0 };
         let crc_tables = exception + if purgatory.verify { CHECK } else { 0 };
         let checks = crc_tables + tables;
-        let summed = checks.saturating_add(count.saturating_mul(CHECK));
-        let own = summed;
-        let stack = own.saturating_add(CHECK);
+        let own = checks.saturating_add(count.saturating_mul(CHECK));
+        let summed = own.saturating_add(if purgatory.verify { CHECK } else { 0 });
+        // The sum, behind what it is of.
+        let stack = summed.saturating_add(16);
         let end = stack.saturating_add(STACK);
         Layout { gdt, idt, exception, crc_tables, checks, summed, own, stack, end }
     }
@@ -85,16 +86,8 @@ pub(super) fn build(purgatory: &Purgatory<'_>, layout: &Layout) -> Result<Vec<u8
         for check in in_order(purgatory.checks) {
             bytes.extend(packed(check, purgatory.crc_instruction));
         }
-        // Of the purgatory itself only the sum and the text are used: the rest is in the code.
-        let start = purgatory.address.get();
-        let range = identmap::PhysRange::from_len(start, layout.summed as u64);
-        let own = Check {
-            range: range.map_err(|error| error.to_string())?,
-            crc32c: crc32c(&bytes, 0),
-            name: "purgatory",
-            tables: false,
-        };
-        bytes.extend(packed(&own, purgatory.crc_instruction));
+        bytes.extend(own_text(purgatory.address.get()));
+        bytes.extend(crc32c(&bytes, 0).to_le_bytes());
     }
     bytes.resize(layout.end, 0);
     Ok(bytes)
@@ -126,6 +119,13 @@ fn packed(check: &Check<'_>, crc_instruction: bool) -> Vec<u8> {
         check.crc32c
     );
     record([start.get(), steps, rest], factor, check.crc32c, &text)
+}
+
+/// Of the purgatory itself: the numbers are in the code, and the sum cannot be in what it is of.
+fn own_text(start: u64) -> Vec<u8> {
+    let text =
+        format!("identmap: segment purgatory at {start:#018x} is damaged, not booting (CRC32C is ");
+    record([0; 3], 0, 0, &text)
 }
 
 fn exception_text(start: u64) -> Vec<u8> {
@@ -286,7 +286,7 @@ fn verify(
     a.mov(r8d, rest as u32)?;
     a.mov(r9d, factor)?;
     a.call(sum)?;
-    a.cmp(eax, dword_ptr(rbx + 28))?;
+    a.cmp(eax, dword_ptr(rbp + layout.summed as i32))?;
     a.jne(damaged)?;
 
     a.lea(rbx, rbp + layout.checks as i32)?;

@@ -58,10 +58,9 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     }
     if let Some(at) = rest.find("RMP table physical range [") {
         let c = Cursor::new(text, body + at + "RMP table physical range [".len());
-        return record(boot, line, "RMP table", inclusive(c), |m, range| {
-            m.rmp = Some(range);
-            m.cpu.snp_host = Some(true);
-        });
+        // There is one, wherever it lies.
+        boot.machine.cpu.snp_host = Some(true);
+        return record(boot, line, "RMP table", inclusive(c), |m, range| m.rmp = Some(range));
     }
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);

@@ -87,21 +87,19 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
     };
     // A run begins with an IDT of length 0.
     let own_idt = end.idt.1 != 0;
-    let vector = match stop {
-        Stop::Exception { vector, .. } => Some(vector),
-        Stop::PageFault { .. } if !repeats => Some(14),
+    let own = match stop {
+        Stop::Exception { vector, .. } => Some(Some(vector)),
+        Stop::PageFault { .. } if !repeats => Some(None),
         _ => None,
     };
-    match vector.map(|vector| (vector, guest.may_be_handled(&end.interrupted(), vector))) {
-        Some((_, Err(why))) => return Outcome::Unknown(why),
-        Some((vector, Ok(true))) => {
+    match own.map(|vector| guest.may_be_handled(&end.interrupted(), vector)) {
+        Some(Err(why)) => return Outcome::Unknown(why),
+        Some(Ok(true)) => {
             let at = VirtAddr::new(end.regs.rip);
-            let why = format!(
-                "exception {vector} at {at} goes to a handler of the consumer's own, which is not followed"
-            );
+            let why = format!("an exception at {at} goes to a handler of the consumer's own");
             return Outcome::Unknown(Unknown::Engine(why));
         }
-        _ => {}
+        Some(Ok(false)) | None => {}
     }
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },
