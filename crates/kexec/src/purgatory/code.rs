@@ -9,7 +9,7 @@ use iced_x86::code_asm::*;
 use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction};
 
 use super::crc32c::{POLYNOMIAL, TABLES, after, crc32c};
-use super::message::{CHECK, TEXT, message};
+use super::message::{CHECK, message};
 use super::{Check, LONGEST_NAME, Purgatory};
 
 /// Room for the code.
