@@ -32,6 +32,22 @@ pub struct KdumpState {
     pub tested: Option<u64>,
     /// When the running kernel was installed: seconds since 1970.
     pub kernel_installed: Option<u64>,
+    /// Files that decide how kdump works, and when each was last changed (seconds since 1970).
+    pub files: Vec<(String, u64)>,
+    /// What differs from the bundle that was kept at the test.
+    pub since: Since,
+}
+
+/// What differs from the bundle that was kept when kdump was tested.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum Since {
+    /// None was kept.
+    #[default]
+    NotKept,
+    /// One was, and cannot be read; why.
+    Unreadable(String),
+    /// What differs, in words; empty if nothing that a bundle holds does.
+    Changes(Vec<String>),
 }
 
 /// Where dumps go and whether there are any.
@@ -246,7 +262,7 @@ fn last_test(state: &KdumpState) -> Finding {
         Finding::new("kdump-test", severity, confidence, what, why)
     };
     let how = "a crash on purpose (echo c > /proc/sysrq-trigger) while nobody needs the machine is the test; \
-               then touch /var/lib/identmap/kdump-tested";
+               then identmap capture -o /var/lib/identmap/kdump-tested";
     let dump = match &state.dumps {
         Dumps::Newest(_, when) => Some(*when),
         Dumps::None | Dumps::Unknown(_) => None,
@@ -269,25 +285,37 @@ fn last_test(state: &KdumpState) -> Finding {
         };
     };
     let what = format!("kdump last worked on {}", date(last));
-    match state.kernel_installed {
-        Some(installed) if installed > last => finding(
-            Severity::Warning,
-            Confidence::Certain,
-            what,
-            &format!("the running kernel was installed after that, on {}", date(installed)),
-        )
-        .remedy(how),
-        Some(_) => {
-            let why = "the running kernel was there before";
-            finding(Severity::Info, Confidence::Certain, what, why)
-        }
-        None => finding(
-            Severity::Info,
-            Confidence::Certain,
-            what,
-            "when the running kernel was installed is not known",
-        ),
+    let mut changes: Vec<String> = Vec::new();
+    if let Some(installed) = state.kernel_installed.filter(|installed| *installed > last) {
+        changes
+            .push(format!("the running kernel was installed after that, on {}", date(installed)));
     }
+    for (file, when) in state.files.iter().filter(|(_, when)| *when > last) {
+        changes.push(format!("{file} was changed on {}", date(*when)));
+    }
+    if let Since::Changes(found) = &state.since {
+        changes.extend_from_slice(found);
+    }
+    if !changes.is_empty() {
+        let why = changes.join("\n");
+        return finding(Severity::Warning, Confidence::Certain, what, &why).remedy(how);
+    }
+    let kernel = match state.kernel_installed {
+        Some(_) => "the running kernel was there before",
+        None => "when the running kernel was installed is not known",
+    };
+    let since = match &state.since {
+        Since::Changes(_) => {
+            "; of hardware, firmware, kernel, command line, memory map and reservation nothing that is known differs \
+             from the bundle that was kept then"
+                .to_owned()
+        }
+        Since::Unreadable(why) => format!("; the bundle that was kept cannot be read: {why}"),
+        Since::NotKept => "; what else changed since is not known: no bundle was kept \
+                           (identmap capture -o /var/lib/identmap/kdump-tested)"
+            .to_owned(),
+    };
+    finding(Severity::Info, Confidence::Certain, what, &format!("{kernel}{since}"))
 }
 
 /// `2026-11-23`, UTC. The proleptic Gregorian calendar repeats after 146,097 days; years are counted from March.
@@ -408,6 +436,29 @@ mod tests {
             (Severity::Warning, "kdump last worked on 1970-01-02".to_owned())
         );
         assert_eq!(of(&state(newest(5), Some(100_000), Some(90_000))).0, Severity::Info);
+    }
+
+    #[test]
+    fn what_changed_since_the_test_is_said_and_what_was_not_kept_too() {
+        let tested = KdumpState { tested: Some(100_000), ..KdumpState::default() };
+        let of = |state: &KdumpState| {
+            let found = last_test(state);
+            (found.severity, found.verdict(), found.why)
+        };
+        let (severity, _, why) = of(&tested);
+        assert!(severity == Severity::Info && why.contains("no bundle was kept"), "{why}");
+        let file = |when| vec![("/etc/kdump.conf".to_owned(), when)];
+        let older = KdumpState { files: file(90_000), ..tested.clone() };
+        assert_eq!(of(&older).0, Severity::Info);
+        let newer = KdumpState { files: file(200_000), ..tested.clone() };
+        let (severity, verdict, why) = of(&newer);
+        assert_eq!((severity, verdict), (Severity::Warning, crate::Verdict::Safe));
+        assert_eq!(why, "/etc/kdump.conf was changed on 1970-01-03");
+        let same = KdumpState { since: Since::Changes(Vec::new()), ..tested.clone() };
+        assert!(of(&same).2.contains("nothing that is known differs"), "{:?}", of(&same));
+        let kernel = Since::Changes(vec!["kernel: 6.1.76, was 6.1.70".to_owned()]);
+        let changed = KdumpState { since: kernel, ..tested };
+        assert_eq!(of(&changed).2, "kernel: 6.1.76, was 6.1.70");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use general::{
     General, Generalised, commit, general, generalise, releases_text, requested_by,
     requested_since, requested_since_text,
 };
-pub use kdump::{Dumps, KdumpState, kdump_of_system};
+pub use kdump::{Dumps, KdumpState, Since, kdump_of_system};
 pub use known_bad::{KNOWN_BAD, KnownBad, Stretch};
 pub use matrix::{
     Candidate, Hypothesis, LevelWay, Matrix, MatrixColumn, MatrixRow, Outcome, matrix, matrix_of,

@@ -4,12 +4,46 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use identmap_audit::{Dumps, KdumpState};
+use identmap_audit::{Dumps, KdumpState, Since};
+use identmap_machine::bundle::Bundle;
+use identmap_machine::diff;
+use identmap_machine::live::Content;
+use identmap_machine::parse::MAX_INPUT;
+use identmap_machine::redact::{Names, redact};
 
 use crate::live::content_up_to;
 
 /// Units that load a crash image at boot: kdump-utils (Fedora, RHEL, SUSE), kdump-tools (Debian, Ubuntu).
 const UNITS: [&str; 2] = ["kdump.service", "kdump-tools.service"];
+
+/// What an administrator touches when kdump works: a bundle of that moment, or an empty file.
+const TESTED: &str = "var/lib/identmap/kdump-tested";
+
+/// What decides how kdump works: settings (kdump-utils, kdump-tools), and what the crash kernel boots with;
+/// `{}` stands for the running kernel's release.
+const FILES: [&str; 5] = [
+    "etc/kdump.conf",
+    "etc/sysconfig/kdump",
+    "etc/default/kdump-tools",
+    "boot/initramfs-{}kdump.img",
+    "var/lib/kdump/initrd.img-{}",
+];
+
+/// Facts that differ only if something was changed: addresses may be others after each boot.
+const LASTING: [&str; 12] = [
+    "hardware",
+    "firmware",
+    "kernel",
+    "command line",
+    "efi boot",
+    "cpu model",
+    "5-level paging in use",
+    "SME active",
+    "encrypted guest",
+    "SNP host",
+    "nogbpages",
+    "crash kernel",
+];
 
 /// Most files that are looked at in the directory of dumps.
 const MOST_FILES: usize = 10_000;
@@ -20,16 +54,60 @@ const MOST_CONFIG: u64 = 64 << 10;
 /// The state of the system whose files lie below `root`, with this running kernel.
 pub(crate) fn state(root: &Path, release: Option<&str>) -> KdumpState {
     let seconds = |path: String| modified(&fs::metadata(root.join(path)).ok()?);
+    let release = release.filter(|release| !release.contains('/'));
+    let files = FILES.iter().filter_map(|file| match (file.contains("{}"), release) {
+        (false, _) => Some((*file).to_owned()),
+        (true, Some(release)) => Some(file.replace("{}", release)),
+        (true, None) => None,
+    });
     KdumpState {
         services: services(root),
         dumps: dumps(root),
-        tested: seconds("var/lib/identmap/kdump-tested".to_owned()),
-        kernel_installed: release.filter(|release| !release.contains('/')).and_then(|release| {
+        tested: seconds(TESTED.to_owned()),
+        files: files.filter_map(|file| Some((format!("/{file}"), seconds(file)?))).collect(),
+        since: Since::NotKept,
+        kernel_installed: release.and_then(|release| {
             let places =
                 [format!("boot/vmlinuz-{release}"), format!("usr/lib/modules/{release}/vmlinuz")];
             places.into_iter().find_map(seconds)
         }),
     }
+}
+
+/// What differs between the bundle that was kept at the test, below `root`, and this machine as it is `now`. Both
+/// are compared without what identifies a machine, as bundles are written.
+pub(crate) fn since(root: &Path, now: impl FnOnce() -> (Bundle, Names)) -> Since {
+    let bytes = match content_up_to(root.join(TESTED), MAX_INPUT as u64) {
+        Content::Bytes(bytes) => bytes,
+        Content::Absent | Content::NotRead => return Since::NotKept,
+        Content::Unreadable(why) => return Since::Unreadable(why),
+    };
+    if !Bundle::is_in(&bytes) {
+        // A file that was touched.
+        return Since::NotKept;
+    }
+    let (now, names) = now();
+    let machine = |bundle: &Bundle| redact(bundle, &names).machine("live");
+    let before = Bundle::read(TESTED, &bytes).and_then(|bundle| machine(&bundle));
+    let (before, after) = match (before, machine(&now)) {
+        (Ok(before), Ok(after)) => (before, after),
+        (Err(error), _) | (_, Err(error)) => return Since::Unreadable(error.to_string()),
+    };
+    let difference = diff(&before, &after);
+    let lasting = difference.facts.iter().filter(|fact| LASTING.contains(&fact.name.as_str()));
+    let mut changes: Vec<String> =
+        lasting.map(|fact| format!("{}: {}, was {}", fact.name, fact.after, fact.before)).collect();
+    match difference.layout.as_deref() {
+        Some([]) => {}
+        Some([_]) => changes.push("the memory map differs in one range".to_owned()),
+        Some(many) => changes.push(format!("the memory map differs in {} ranges", many.len())),
+        None if changes.is_empty() => {
+            let why = "it and this machine have no memory map to compare (was it made by root?)";
+            return Since::Unreadable(why.to_owned());
+        }
+        None => {}
+    }
+    Since::Changes(changes)
 }
 
 fn modified(metadata: &Metadata) -> Option<u64> {
@@ -130,6 +208,7 @@ fn is_dump(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use identmap_machine::bundle::Facts;
 
     struct Root(PathBuf);
 
@@ -172,6 +251,12 @@ mod tests {
         assert_eq!(before.services, [("kdump-tools.service".to_owned(), false)]);
         assert_eq!(before.dumps, Dumps::None);
         assert!(before.kernel_installed.is_some() && before.tested.is_none());
+        assert!(before.files.is_empty());
+        root.file("var/lib/kdump/initrd.img-6.1.0-1-amd64", "");
+        root.file("var/lib/kdump/initrd.img-6.1.0-2-amd64", "");
+        let files = state(&root.0, Some("6.1.0-1-amd64")).files;
+        assert_eq!(files.len(), 1);
+        assert_eq!(files[0].0, "/var/lib/kdump/initrd.img-6.1.0-1-amd64");
 
         let wants = root.0.join("etc/systemd/system/multi-user.target.wants");
         fs::create_dir_all(&wants).unwrap();
@@ -185,6 +270,37 @@ mod tests {
 
         root.file("etc/default/kdump-tools", "# NFS=\"x\"\nSSH=\"root@there\"\n");
         assert!(matches!(state(&root.0, None).dumps, Dumps::Unknown(_)));
+    }
+
+    #[test]
+    fn what_changed_since_a_bundle_was_kept() {
+        let root = Root::new("kdump-since");
+        let log = |kernel: &str, end: &str| {
+            format!(
+                "Linux version {kernel} (a@b) (gcc) #1 SMP\n\
+                 Command line: crashkernel=256M\n\
+                 BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+                 BIOS-e820: [mem 0x0000000000100000-{end}] usable\n"
+            )
+        };
+        let bundle = |text: String| Bundle::new(Facts::Text(text.into_bytes()));
+        let since = |now: String| since(&root.0, || (bundle(now), Names::new(std::iter::empty())));
+        let (kernel, end) = ("6.1.0-1-amd64", "0x000000003fffffff");
+        assert_eq!(since(log(kernel, end)), Since::NotKept);
+        root.file(TESTED, "");
+        assert_eq!(since(log(kernel, end)), Since::NotKept, "touched");
+        root.file(TESTED, &bundle(log(kernel, end)).write().unwrap());
+        assert_eq!(since(log(kernel, end)), Since::Changes(Vec::new()));
+        let Since::Changes(changes) = since(log("6.1.0-2-amd64", "0x000000004fffffff")) else {
+            panic!("compared");
+        };
+        assert_eq!(
+            changes,
+            ["kernel: 6.1.0-2-amd64, was 6.1.0-1-amd64", "the memory map differs in one range"]
+        );
+        let whole = fs::read(root.0.join(TESTED)).unwrap();
+        root.file(TESTED, &String::from_utf8_lossy(&whole[..whole.len() / 2]));
+        assert!(!matches!(since(log(kernel, end)), Since::Changes(_)), "cut");
     }
 
     #[test]

@@ -236,7 +236,7 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "/var/lib/identmap/kdump-tested",
-        "When somebody last saw kdump work: its time of change. Nothing but you creates it.",
+        "When somebody last saw kdump work: its time of change, and a bundle of that moment, if it is one. Nothing but you creates it.",
     ),
     ("/run/identmap", "Written by load: what is loaded, and what was about to be."),
 ];

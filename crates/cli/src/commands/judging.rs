@@ -5,13 +5,13 @@ use std::path::Path;
 use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check, kdump_of_system};
 use identmap_linux::{Consumer, Kind, Producer};
 use identmap_machine::Machine;
-use identmap_machine::bundle::Bundle;
+use identmap_machine::bundle::{self, Bundle};
 use identmap_report::RunRow;
 
 use crate::args::{Entry, Facts, FailOn, Limit};
 use crate::image::{self, Image};
 use crate::output::{Failure, Status};
-use crate::{deadline, kdump, runs, source};
+use crate::{deadline, kdump, live, runs, source};
 
 /// A machine, the kernels on both sides of the jump, and what follows.
 pub(crate) struct Judged {
@@ -37,7 +37,13 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     let mut audit = check(&question);
     if source == "live" && kind == Kind::Kdump {
         let release = question.machine.kernel.as_deref();
-        audit.add(kdump_of_system(&kdump::state(Path::new("/"), release)));
+        let mut state = kdump::state(Path::new("/"), release);
+        state.since = kdump::since(Path::new("/"), || {
+            let inputs = live::inputs();
+            let names = live::names(&inputs);
+            (Bundle::new(bundle::Facts::Live(Box::new(inputs))), names)
+        });
+        audit.add(kdump_of_system(&state));
     }
     let Question { producer, consumer, .. } = question;
     Ok(Judged { machine, producer, consumer, audit })
