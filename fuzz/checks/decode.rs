@@ -1,24 +1,18 @@
 //! Page tables in memory of anything: what is decoded is what a walk finds there, and what is not
 //! told is not mapped.
 
-use identmap::{Levels, PageSize, Paging, PhysAddr, Table, TableRead, VirtAddr, WalkEnd, walk};
+use identmap::{PageSize, PhysAddr, Table, TableRead, VirtAddr, WalkEnd, walk};
 use identmap_linux::memory::{PhysicalMemory, TablePages, Unreadable, Why};
 use identmap_linux::tables::{Oddity, Tables, decode};
 
 use crate::bytes::Bytes;
-use crate::entries::{BASE, some_entry};
+use crate::entries::{BASE, some_entry, some_paging};
 
 /// Up to 8 tables, one of which may not be there, or not all of it.
 pub fn check(bytes: &[u8]) {
     let mut bytes = Bytes::new(bytes);
     let mode = bytes.byte();
-    let paging = Paging {
-        levels: if mode & 1 == 0 { Levels::Four } else { Levels::Five },
-        maxphyaddr: bytes.byte(),
-        pdpe1gb: mode & 2 == 0,
-        nxe: mode & 4 == 0,
-        encryption_mask: if mode & 8 == 0 { 0 } else { bytes.word() },
-    };
+    let paging = some_paging(&mut bytes, mode);
     let count = 1 + u64::from(bytes.byte() & 7);
     let hole = BASE + u64::from(bytes.byte()) * 0x100;
     let hole = (hole, if mode & 0x10 == 0 { 0 } else { u64::from(bytes.byte()) * 0x40 });

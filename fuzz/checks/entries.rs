@@ -1,11 +1,22 @@
 //! Entries of page tables, out of a fuzzer's bytes.
 
-use identmap::Table;
+use identmap::{Levels, Paging, Table};
 
 use crate::bytes::Bytes;
 
 /// Where the tables stand.
 pub const BASE: u64 = 0x10_0000;
+
+/// How tables are read: by the four lowest bits of `mode`, one byte and perhaps a word.
+pub fn some_paging(bytes: &mut Bytes<'_>, mode: u8) -> Paging {
+    Paging {
+        levels: if mode & 1 == 0 { Levels::Four } else { Levels::Five },
+        maxphyaddr: bytes.byte(),
+        pdpe1gb: mode & 2 == 0,
+        nxe: mode & 4 == 0,
+        encryption_mask: if mode & 8 == 0 { 0 } else { bytes.word() },
+    }
+}
 
 /// One entry: three bytes for its place and kind, and some for its address.
 pub fn some_entry(bytes: &mut Bytes<'_>, tables: &mut [Table]) {

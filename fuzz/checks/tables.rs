@@ -10,19 +10,13 @@ use identmap::{
 };
 
 use crate::bytes::Bytes;
-use crate::entries::{BASE, some_entry};
+use crate::entries::{BASE, some_entry, some_paging};
 
 /// Builds tables from the bytes, reads them, adds to them.
 pub fn check(bytes: &[u8]) {
     let mut bytes = Bytes::new(bytes);
     let mode = bytes.byte();
-    let paging = Paging {
-        levels: if mode & 1 == 0 { Levels::Four } else { Levels::Five },
-        maxphyaddr: bytes.byte(),
-        pdpe1gb: mode & 2 == 0,
-        nxe: mode & 4 == 0,
-        encryption_mask: if mode & 8 == 0 { 0 } else { bytes.word() },
-    };
+    let paging = some_paging(&mut bytes, mode);
     let count = 1 + u64::from(bytes.byte() & 7);
     let places = usize::from(bytes.byte());
     let request = some_request(&mut bytes);

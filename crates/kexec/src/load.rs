@@ -23,8 +23,7 @@
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_audit::Coverage;
 use identmap_linux::boot::{
-    BootParams, BootParamsError, BzImage, EfiHandover, ImageError, PlacementError, RngSeed, Room,
-    SETUP_RNG_SEED,
+    BootParams, BzImage, EfiHandover, PlacementError, RngSeed, Room, SETUP_RNG_SEED,
 };
 use identmap_linux::needs::Consumer;
 use identmap_linux::{Kind, Release, Releases};
@@ -32,9 +31,10 @@ use identmap_machine::{Machine, Region, ranges};
 
 use crate::crash::{self, CrashFacts};
 use crate::format::Kernel;
-use crate::map::{MapBase, MapChoice, MapError};
+use crate::load_error::LoadError;
+use crate::map::{MapBase, MapChoice};
 use crate::place;
-use crate::purgatory::{Check, Purgatory, PurgatoryError, Serial, crc32c};
+use crate::purgatory::{Check, Purgatory, Serial, crc32c};
 use crate::shape::Shape;
 
 /// `MIN_INITRD_LOAD_ADDR` in `arch/x86/kernel/kexec-bzimage64.c` (Linux 6.12).
@@ -160,73 +160,6 @@ pub fn takes_seed(kernel: &Kernel, consumer: &Consumer) -> bool {
         }
     }
 }
-
-/// Why an image cannot be made.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum LoadError {
-    /// The file is no kernel that can be placed.
-    Kernel(ImageError),
-    /// There is no room.
-    Place {
-        /// For what, and how much.
-        error: PlacementError,
-        /// How much memory there is to place into.
-        free: u64,
-    },
-    /// No memory map is known, or no RAM in it.
-    NoMemory,
-    /// A crash kernel, and no memory is reserved for one.
-    NoReservation,
-    /// `boot_params` cannot be made.
-    BootParams(BootParamsError),
-    /// The map cannot be made.
-    Map(MapError),
-    /// The purgatory cannot be made.
-    Purgatory(PurgatoryError),
-    /// The kernel cannot be entered with 5 levels, which are in use.
-    FiveLevels,
-    /// 5 levels are in use, and an ELF kernel does not say whether it can be entered with them.
-    ElfFiveLevels,
-    /// A crash kernel, and what its core header is made from is not known.
-    CrashFacts,
-    /// An ELF kernel whose pieces are no image.
-    Elf(&'static str),
-}
-
-impl core::fmt::Display for LoadError {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            LoadError::Kernel(error) => error.fmt(f),
-            LoadError::Place { error, free } => {
-                write!(f, "{error}; {free:#x} bytes can be used, in pieces")
-            }
-            LoadError::NoMemory => f.write_str(
-                "no memory map with usable RAM is known (/proc/iomem and /sys/firmware/memmap show addresses to root only)",
-            ),
-            LoadError::NoReservation => {
-                f.write_str("no memory is reserved for a crash kernel: boot with crashkernel=SIZE")
-            }
-            LoadError::BootParams(error) => error.fmt(f),
-            LoadError::Map(error) => error.fmt(f),
-            LoadError::Purgatory(error) => error.fmt(f),
-            LoadError::FiveLevels => f.write_str(
-                "the running kernel uses 5-level paging, and this one cannot be entered with it (no XLF_5LEVEL); \
-                 boot the running kernel with no5lvl first",
-            ),
-            LoadError::ElfFiveLevels => f.write_str(
-                "the running kernel uses 5 levels of page tables, and an ELF kernel does not say whether it can be \
-                 entered with them: load its bzImage, or boot the running kernel with no5lvl first",
-            ),
-            LoadError::CrashFacts => f.write_str(
-                "what a crash kernel's core header is made from could not be read (/sys/kernel/vmcoreinfo, \
-                 /sys/devices/system/cpu/cpu*/crash_notes, /proc/kcore)",
-            ),
-            LoadError::Elf(why) => write!(f, "an ELF kernel {why}"),
-        }
-    }
-}
-
-impl core::error::Error for LoadError {}
 
 impl Job<'_> {
     /// Places everything, plans and writes the map, makes the purgatory. Touches nothing.

@@ -3,7 +3,7 @@
 use identmap_linux::boot::{BzImage, ENTRY_64};
 
 use crate::format::{ElfKernel, Kernel};
-use crate::load::LoadError;
+use crate::load_error::LoadError;
 use crate::place::LOWEST;
 
 const FOUR_GIB: u64 = 1 << 32;

@@ -142,23 +142,6 @@ impl Layout {
     }
 }
 
-/// The type's number in an e820 table.
-///
-/// Linux `arch/x86/include/asm/e820/types.h`, `enum e820_type`.
-pub(crate) fn type_number(kind: MemType) -> u32 {
-    match kind {
-        MemType::Usable => 1,
-        MemType::Reserved => 2,
-        MemType::AcpiData => 3,
-        MemType::AcpiNvs => 4,
-        MemType::Unusable => 5,
-        MemType::Persistent => 7,
-        MemType::PersistentLegacy => 12,
-        MemType::SoftReserved => 0xefffffff,
-        MemType::Other(number) => number,
-    }
-}
-
 /// The e820 type that a resource of `/proc/iomem` stands for, if it stands for one.
 ///
 /// Names: `e820_type_to_string()` in `arch/x86/kernel/e820.c` ("reserved" before
@@ -285,7 +268,7 @@ fn ram_of(map: &MemMap) -> u64 {
 /// `0xefffffff` apart (`e820_type_mergeable()`); a [`Layout`] merges them.
 pub(crate) fn resolve(entries: &[MapEntry]) -> Vec<Region> {
     flatten(entries.iter().filter_map(|entry| {
-        let rank = u64::from(type_number(entry.kind));
+        let rank = u64::from(entry.kind.e820());
         let range = entry.range().ok()?;
         (rank != 0).then_some((rank, Region { range, kind: entry.kind }))
     }))
@@ -312,7 +295,7 @@ pub(crate) fn flatten(layers: impl IntoIterator<Item = Layer>) -> Vec<Region> {
         }
         since = addr;
         // Equal ranks: the higher type number, as in a table.
-        let key = (rank, type_number(kind), kind);
+        let key = (rank, kind.e820(), kind);
         if starts {
             *open.entry(key).or_insert(0) += 1;
         } else if let Some(count) = open.get_mut(&key) {

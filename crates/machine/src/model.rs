@@ -33,6 +33,42 @@ pub enum MemType {
     Other(u32),
 }
 
+impl MemType {
+    /// The type with this number in an e820 table.
+    ///
+    /// Linux `arch/x86/include/asm/e820/types.h`, `enum e820_type`.
+    #[must_use]
+    pub const fn from_e820(number: u32) -> MemType {
+        match number {
+            1 => MemType::Usable,
+            2 => MemType::Reserved,
+            3 => MemType::AcpiData,
+            4 => MemType::AcpiNvs,
+            5 => MemType::Unusable,
+            7 => MemType::Persistent,
+            12 => MemType::PersistentLegacy,
+            0xefff_ffff => MemType::SoftReserved,
+            other => MemType::Other(other),
+        }
+    }
+
+    /// Its number in an e820 table: the inverse of [`from_e820`](Self::from_e820).
+    #[must_use]
+    pub const fn e820(self) -> u32 {
+        match self {
+            MemType::Usable => 1,
+            MemType::Reserved => 2,
+            MemType::AcpiData => 3,
+            MemType::AcpiNvs => 4,
+            MemType::Unusable => 5,
+            MemType::Persistent => 7,
+            MemType::PersistentLegacy => 12,
+            MemType::SoftReserved => 0xefff_ffff,
+            MemType::Other(number) => number,
+        }
+    }
+}
+
 impl fmt::Display for MemType {
     /// The kernel's word.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -5,7 +5,7 @@ use identmap_audit::{Confidence, Ended, Finding, Outcome as Cell, PolicyKind, Se
 use identmap_linux::boot::Strategy;
 use identmap_linux::{KernelVersion, Producer};
 use identmap_machine::{Certainty, Hazard, Layout, Machine, RULES, Severity as Grave, parse};
-use identmap_preflight::judge::{Jump, Observed, Runs};
+use identmap_preflight::judge::{Jump, Observed, Run, Runs};
 use identmap_preflight::{CpuProfile, Limits, Setup, run};
 use made_kernel::BzImage;
 
@@ -44,6 +44,17 @@ fn jump<T>(
     hazards: &[Hazard],
     look: impl FnOnce(&Jump<'_>, &mut Runs<'_>) -> T,
 ) -> T {
+    jump_with(&mut run, code, release, gbpages, hazards, look)
+}
+
+fn jump_with<T>(
+    engine: &mut Run<'_>,
+    code: &[&[u8]],
+    release: &str,
+    gbpages: bool,
+    hazards: &[Hazard],
+    look: impl FnOnce(&Jump<'_>, &mut Runs<'_>) -> T,
+) -> T {
     let (image, machine) = (kernel(code), machine());
     let layout = Layout::of(&machine).unwrap();
     let setup = Setup {
@@ -62,8 +73,7 @@ fn jump<T>(
     let traits = producer.traits().candidates()[0];
     let (loaded, producer) = (&loaded, &producer);
     let jump = Jump { loaded, producer, traits, gbpages, entries: &[], hazards };
-    let mut engine = run;
-    let mut runs = Runs::new(&mut engine);
+    let mut runs = Runs::new(engine);
     look(&jump, &mut runs)
 }
 
@@ -187,31 +197,15 @@ fn cells_of_a_matrix_are_runs() {
 #[test]
 fn each_map_is_run_once() {
     let code = [&read(HOLE)[..], &OWN_TABLES];
-    let (mut count, (image, machine)) = (0, (kernel(&code), machine()));
-    let layout = Layout::of(&machine).unwrap();
-    let setup = Setup {
-        machine: &machine,
-        layout: &layout,
-        image: &image,
-        cmdline: "",
-        initrd_len: 0,
-        strategy: Strategy::TopDown,
-        cpu: CpuProfile::named("intel").unwrap(),
-        known: &[],
-        limits: Limits::default(),
-    };
-    let loaded = setup.load().unwrap();
-    let producer = Producer::of(KernelVersion::parse("6.12.30", None).ok());
-    let traits = producer.traits().candidates()[0];
+    let mut count = 0;
     let mut engine = |scene: &_| {
         count += 1;
         run(scene)
     };
-    let mut runs = Runs::new(&mut engine);
-    let (loaded, producer) = (&loaded, &producer);
-    let jump = Jump { loaded, producer, traits, gbpages: true, entries: &[], hazards: &[] };
-    for _ in 0..3 {
-        assert!(jump.observe(&mut runs).unwrap().diagnosis.is_some());
-    }
+    jump_with(&mut engine, &code, "6.12.30", true, &[], |jump, runs| {
+        for _ in 0..3 {
+            assert!(jump.observe(runs).unwrap().diagnosis.is_some());
+        }
+    });
     assert_eq!(count, 2, "without the entry and with it");
 }

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::cells::{CONSUMER, jump};
-use super::kdump::Core;
+use super::kdump::{Core, panic_loader};
 use super::machine::{Guest, Trouble};
-use super::{Lab, OURS, Row, STOCK, STOCK_FILE};
+use super::{Lab, OURS, Row};
 use crate::cells::Firmware;
 
 /// The part's name.
@@ -38,15 +38,10 @@ fn name(series: &str) -> String {
 
 fn one(lab: &Lab, series: &str, tool: &str) -> Result<String, Trouble> {
     let mut spec = lab.spec(series, Firmware::SeaBios);
-    spec.append = "crashkernel=256M memhp_default_state=online".to_owned();
+    "crashkernel=256M memhp_default_state=online".clone_into(&mut spec.append);
     spec.options = ["-m", "slots=2,maxmem=8G"].map(str::to_owned).to_vec();
     let mut guest = Guest::boot(&spec, &lab.log(&format!("{PART}-{series}-{tool}")), lab.patience)?;
-    let program = match tool {
-        STOCK => "kexec -p -c",
-        STOCK_FILE => "kexec -p -s",
-        OURS => "identmap load -p",
-        _ => return Err(format!("no tool {tool}").into()),
-    };
+    let program = panic_loader(tool)?;
     let cmdline = format!("{CONSUMER} nr_cpus=1 reset_devices lab.capture=1");
     let said = guest.must(
         &format!("{program} /kernels/{CAPTURE} --initrd=/capture --command-line='{cmdline}'"),

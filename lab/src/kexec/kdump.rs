@@ -105,14 +105,19 @@ struct Seen {
     memory: u64,
 }
 
+/// What loads a capture kernel.
+pub(super) fn panic_loader(tool: &str) -> Result<&'static str, Trouble> {
+    match tool {
+        STOCK => Ok("kexec -p -c"),
+        STOCK_FILE => Ok("kexec -p -s"),
+        OURS => Ok("identmap load -p"),
+        _ => Err(format!("no tool {tool}").into()),
+    }
+}
+
 fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Result<Seen, Trouble> {
     let mut guest = prepared.restore(&lab.log(&format!("{PART}-{}-{tool}", case.name())))?;
-    let program = match tool {
-        STOCK => "kexec -p -c",
-        STOCK_FILE => "kexec -p -s",
-        OURS => "identmap load -p",
-        _ => return Err(format!("no tool {tool}").into()),
-    };
+    let program = panic_loader(tool)?;
     // What Debian's kdump-tools give a capture kernel, where it matters here.
     let cmdline = format!("{CONSUMER} nr_cpus=1 reset_devices lab.capture=1");
     guest.must(

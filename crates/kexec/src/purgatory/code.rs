@@ -9,15 +9,11 @@ use iced_x86::code_asm::*;
 use iced_x86::{BlockEncoderOptions, Code, IcedError, Instruction};
 
 use super::crc32c::{POLYNOMIAL, TABLES, after, crc32c};
-use super::message::message;
+use super::message::{CHECK, message};
 use super::{Check, LONGEST_NAME, Purgatory};
 
 /// Room for the code.
 pub(super) const CODE: usize = 0x500;
-/// Room for one check: its numbers, then its text.
-pub(super) const CHECK: usize = 0xc0;
-/// Where the text lies in a check.
-pub(super) const TEXT: usize = 0x28;
 const STACK: usize = 1024;
 /// One iteration of the interleaved loop takes so many bytes of each of the three parts.
 const STEP: u64 = 32;

@@ -6,9 +6,12 @@ use iced_x86::IcedError;
 #[allow(clippy::wildcard_imports, reason = "registers and operand sizes")]
 use iced_x86::code_asm::*;
 
-use super::code::{CHECK, TEXT};
 use super::{Purgatory, Serial};
 
+/// Room for one check: its numbers, then its text.
+pub(super) const CHECK: usize = 0xc0;
+/// Where the text lies in a check.
+pub(super) const TEXT: usize = 0x28;
 /// How often a transmitter is asked before it is given up: a read of an ISA port takes about a
 /// microsecond, and 64 characters in a FIFO at 9600 baud take 67 milliseconds.
 const PATIENCE: u32 = 1 << 20;

@@ -7,7 +7,7 @@
 use core::fmt;
 
 use identmap::{PhysAddr, PhysRange};
-use identmap_machine::{MemType, Region};
+use identmap_machine::Region;
 
 use super::BzImage;
 
@@ -320,24 +320,9 @@ fn e820_bytes(regions: &[Region]) -> Vec<u8> {
     for region in regions {
         bytes.extend(region.range.start().get().to_le_bytes());
         bytes.extend(region.range.len().to_le_bytes());
-        bytes.extend(e820_type(region.kind).to_le_bytes());
+        bytes.extend(region.kind.e820().to_le_bytes());
     }
     bytes
-}
-
-/// `enum e820_type` in `arch/x86/include/asm/e820/types.h`.
-fn e820_type(kind: MemType) -> u32 {
-    match kind {
-        MemType::Usable => 1,
-        MemType::Reserved => 2,
-        MemType::AcpiData => 3,
-        MemType::AcpiNvs => 4,
-        MemType::Unusable => 5,
-        MemType::Persistent => 7,
-        MemType::PersistentLegacy => 12,
-        MemType::SoftReserved => 0xefff_ffff,
-        MemType::Other(number) => number,
-    }
 }
 
 struct Page(Vec<u8>);
@@ -362,6 +347,8 @@ impl Page {
 
 #[cfg(test)]
 mod tests {
+    use identmap_machine::MemType;
+
     use super::*;
 
     fn u64_at(bytes: &[u8], at: usize) -> u64 {

@@ -25,7 +25,7 @@ const KINDS: [MemType; 5] =
 /// What `e820__update_table()` says of one byte: the highest number of the entries over it.
 fn kind_at(entries: &[MapEntry], byte: u64) -> Option<MemType> {
     let over = entries.iter().filter(|e| e.start <= byte && byte <= e.last);
-    over.map(|e| e.kind).filter(|&k| type_number(k) != 0).max_by_key(|&k| type_number(k))
+    over.map(|e| e.kind).filter(|&k| k.e820() != 0).max_by_key(|k| k.e820())
 }
 
 fn check_form(layout: &[Region]) {

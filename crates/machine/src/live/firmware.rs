@@ -5,7 +5,7 @@
 use identmap::{PHYS_LIMIT, PhysAddr, PhysRange};
 
 use super::{Content, Inputs, note};
-use crate::model::{ConfigTable, EfiTable, Machine, MapEntry, MapOrigin, MemMap, Screen};
+use crate::model::{ConfigTable, EfiTable, Machine, MapEntry, MapOrigin, MemMap, MemType, Screen};
 use crate::parse;
 
 /// `acpi_rsdp_addr`.
@@ -100,7 +100,7 @@ fn e820(data: &[u8], inputs: &Inputs, machine: &mut Machine) {
     let mut entries = Vec::new();
     for entry in raw.chunks_exact(E820_ENTRY).take(parse::MAX_ENTRIES) {
         let (start, size) = (u64_at(entry, 0), u64_at(entry, 8));
-        let kind = parse::e820_type(u32_at(entry, 16));
+        let kind = MemType::from_e820(u32_at(entry, 16));
         if size == 0 {
             continue;
         }

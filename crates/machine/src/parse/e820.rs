@@ -155,7 +155,7 @@ fn type_words(c: &mut Cursor<'_>) -> Result<MemType, Bad> {
             c.expect(")")?;
         }
         return match u32::try_from(number) {
-            Ok(number) => Ok(from_number(number)),
+            Ok(number) => Ok(MemType::from_e820(number)),
             Err(_) => Err(numbered.wanted("expected a type number of at most 32 bits")),
         };
     }
@@ -168,21 +168,6 @@ fn type_words(c: &mut Cursor<'_>) -> Result<MemType, Bad> {
         bad.expected.push_str(" (was the line wrapped by a mail program? then its type is lost)");
     }
     Err(bad)
-}
-
-/// A type of the e820 ABI: `arch/x86/include/asm/e820/types.h`.
-pub(crate) fn from_number(number: u32) -> MemType {
-    match number {
-        1 => MemType::Usable,
-        2 => MemType::Reserved,
-        3 => MemType::AcpiData,
-        4 => MemType::AcpiNvs,
-        5 => MemType::Unusable,
-        7 => MemType::Persistent,
-        12 => MemType::PersistentLegacy,
-        0xefff_ffff => MemType::SoftReserved,
-        other => MemType::Other(other),
-    }
 }
 
 /// `e820: update […] A ==> B`, `e820: remove […] A`, and the forms of other versions.

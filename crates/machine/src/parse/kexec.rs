@@ -195,7 +195,7 @@ fn own_type(number: u32) -> MemType {
 fn e820_type(number: u32) -> MemType {
     match number {
         128 => MemType::Usable,
-        number => super::e820::from_number(number),
+        number => MemType::from_e820(number),
     }
 }
 

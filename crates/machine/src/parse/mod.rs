@@ -19,7 +19,6 @@ mod text;
 
 pub use error::ParseError;
 
-pub(crate) use e820::from_number as e820_type;
 pub(crate) use error::Bad;
 pub(crate) use excerpt::{LEFT_OUT, Scrub, excerpt};
 pub(crate) use iomem::from_iomem;
