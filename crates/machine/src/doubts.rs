@@ -68,9 +68,13 @@ pub fn map_doubts(machine: &Machine) -> Vec<MapDoubt> {
 /// firmware's other map has lies past its end.
 #[must_use]
 pub fn is_efi_map_whole(machine: &Machine) -> bool {
+    /// `EfiConventionalMemory` (UEFI 2.10, table 7.10).
+    const CONVENTIONAL: u32 = 7;
+    // A kernel that was entered by kexec is handed the run-time entries alone.
+    let of_ram = machine.efi.memory_map.iter().any(|d| d.kind == CONVENTIONAL);
     let end = machine.efi.memory_map.iter().map(|d| d.range.end()).max();
     let ram = Layout::of_firmware(machine).and_then(|layout| ram_end(&layout));
-    !machine.lost.efi_map && (end.is_none() || ram.is_none_or(|ram| Some(ram) <= end))
+    !machine.lost.efi_map && (!of_ram || ram.is_none_or(|ram| Some(ram) <= end))
 }
 
 fn ram_end(layout: &Layout) -> Option<PhysAddr> {
