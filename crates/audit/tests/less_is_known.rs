@@ -22,7 +22,8 @@ fn inputs() -> Inputs {
             "ACPI NVS" => "ACPI Non-volatile Storage",
             _ => "Reserved",
         };
-        iomem += &format!("{} : {name}\n", range.replace("-0x", "-"));
+        let range = range.replace("-0x", "-");
+        iomem.extend([range.as_str(), " : ", name, "\n"]);
     }
     let leaf =
         |leaf, ecx, edx, eax| CpuidLeaf { leaf, subleaf: 0, eax, ebx: 0x6874_7541, ecx, edx };
@@ -106,11 +107,10 @@ fn taking_something_away_never_makes_it_safe() {
     for producer in producers {
         for consumer in consumers {
             let all = verdict(&assemble(&whole), consumer, producer);
-            for first in 0..SOURCES.len() {
-                for second in first..SOURCES.len() {
+            for (first, one) in SOURCES.iter().enumerate() {
+                for two in &SOURCES[first..] {
                     for refused in [false, true] {
                         let mut less = whole.clone();
-                        let (one, two) = (SOURCES[first], SOURCES[second]);
                         (one.1)(&mut less, refused);
                         (two.1)(&mut less, refused);
                         let found = verdict(&assemble(&less), consumer, producer);

@@ -224,7 +224,7 @@ impl World {
     }
 }
 
-/// SplitMix64: the same worlds on every machine.
+/// `SplitMix64`: the same worlds on every machine.
 struct Random(u64);
 
 impl Random {
@@ -264,7 +264,7 @@ impl Random {
             cells.extend(std::iter::repeat_n(kind, len as usize));
         }
         cells.truncate(CELLS);
-        let mut place = |random: &mut Random| {
+        let place = |random: &mut Random| {
             let page = BASE + random.below(CELLS as u64 * 256) * 4096;
             // Often across a page, a frame, or the end of a cell.
             if random.yes() { page + 0x18 } else { page | 0xf_ff00 }
@@ -281,7 +281,7 @@ impl Random {
             sev: self.known(doubts, Random::yes),
             consumer: self.known(doubts, |random| CONSUMERS[random.below(3) as usize]),
             efi,
-            system_table: self.known(doubts, &mut place).filter(|_| efi == Some(true)),
+            system_table: self.known(doubts, place).filter(|_| efi == Some(true)),
             config_table: self
                 .known(doubts, |random| (place(random), 24 * (1 + random.below(20))))
                 .filter(|_| efi == Some(true)),

@@ -23,7 +23,7 @@ pub enum Builder {
     /// Amazon Linux: stable updates with own patches.
     Amazon,
     /// Another vendor with a base of its own and years of backports: Oracle's UEK, openEuler, Anolis OS,
-    /// Alibaba Cloud Linux, Kylin, UOS, OpenCloudOS, `TencentOS`; and whoever counts builds of a `.0`.
+    /// Alibaba Cloud Linux, Kylin, UOS, `OpenCloudOS`, `TencentOS`; and whoever counts builds of a `.0`.
     Vendor,
     /// `linux-next`.
     Next,
@@ -378,7 +378,7 @@ fn is_vendor(rest: &str) -> bool {
                 !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
             })
         };
-        uek || MARKS.iter().any(|mark| marked(&mark))
+        uek || MARKS.iter().any(marked)
     })
 }
 

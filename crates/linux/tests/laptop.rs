@@ -213,7 +213,13 @@ fn firmware_tables_lie_in_reserved_memory_by_the_ram_or_where_the_efi_map_says()
         descriptor(6, r(0xc8480000, 0xc857ffff)),
         descriptor(6, r(0xc8580000, 0xc867ffff)),
     ];
+    assert_eq!(
+        efi_table_candidates(&machine, Some(&layout)).0,
+        Basis::EfiMap,
+        "as kexec hands it on"
+    );
     // It ends below the RAM above 4 GiB: the rest of it is lost, and runtime data with it.
+    machine.efi.memory_map.push(descriptor(7, r(0x100000, 0x9bfffff)));
     assert_eq!(efi_table_candidates(&machine, Some(&layout)).0, Basis::ReservedNearRam);
     machine.efi.memory_map.push(descriptor(7, r(0x100000000, 0x3af37ffff)));
     machine.lost.efi_map = true;

@@ -3,7 +3,7 @@
 use identmap::{PhysAddr, PhysRange};
 
 use crate::layout::LayoutOrigin;
-use crate::{Layout, Machine, MapOrigin, MemType};
+use crate::{Layout, Machine, MapOrigin, MemType, parse_number};
 
 /// A reason to think that the map is not the running kernel's, or not whole.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,7 +44,7 @@ pub fn map_doubts(machine: &Machine) -> Vec<MapDoubt> {
                     "boot_params has room for 128 entries and is full: the others are not given";
                 doubt(why.to_owned(), LOG);
             }
-            if let Some(word) = changed_by_cmdline(machine, origin) {
+            if let Some(word) = changed_by_cmdline(machine, &layout, origin) {
                 doubt(
                     format!("{word} on the command line changes it, and the result is not given"),
                     LOG,
@@ -68,9 +68,13 @@ pub fn map_doubts(machine: &Machine) -> Vec<MapDoubt> {
 /// firmware's other map has lies past its end.
 #[must_use]
 pub fn is_efi_map_whole(machine: &Machine) -> bool {
+    /// `EfiConventionalMemory` (UEFI 2.10, table 7.10).
+    const CONVENTIONAL: u32 = 7;
+    // A kernel that was entered by kexec is handed the run-time entries alone.
+    let of_ram = machine.efi.memory_map.iter().any(|d| d.kind == CONVENTIONAL);
     let end = machine.efi.memory_map.iter().map(|d| d.range.end()).max();
     let ram = Layout::of_firmware(machine).and_then(|layout| ram_end(&layout));
-    !machine.lost.efi_map && (end.is_none() || ram.is_none_or(|ram| Some(ram) <= end))
+    !machine.lost.efi_map && (!of_ram || ram.is_none_or(|ram| Some(ram) <= end))
 }
 
 fn ram_end(layout: &Layout) -> Option<PhysAddr> {
@@ -90,7 +94,7 @@ fn iomem_ends_early(machine: &Machine) -> Option<String> {
     }
     let kernel = [MapOrigin::ModifiedE820, MapOrigin::UserE820, MapOrigin::BiosE820];
     // The last of the kernel's own prints; memory that was taken out later ends lower.
-    let limited = machine.cmdline.as_deref().is_some_and(|line| limits(line).is_some());
+    let limited = machine.cmdline.as_deref().is_some_and(|line| limits(line, |_| false).is_some());
     let map = kernel.into_iter().find_map(|origin| {
         let map = machine.maps.iter().rev().find(|map| map.origin == origin)?;
         (origin != MapOrigin::BiosE820 || !limited).then_some(map)
@@ -105,7 +109,11 @@ fn iomem_ends_early(machine: &Machine) -> Option<String> {
 
 /// `mem=` or `memmap=`, after which the kernel prints `user-defined physical RAM map:`
 /// (`e820__finish_early_params()` in `arch/x86/kernel/e820.c`), where that map is not at hand.
-fn changed_by_cmdline(machine: &Machine, origin: MapOrigin) -> Option<&'static str> {
+fn changed_by_cmdline(
+    machine: &Machine,
+    layout: &Layout,
+    origin: MapOrigin,
+) -> Option<&'static str> {
     let printed = machine
         .maps
         .iter()
@@ -120,16 +128,26 @@ fn changed_by_cmdline(machine: &Machine, origin: MapOrigin) -> Option<&'static s
     if printed || !before {
         return None;
     }
-    limits(machine.cmdline.as_deref()?)
+    let done = |range: PhysRange| layout.of_kind(MemType::Usable).all(|ram| !ram.intersects(range));
+    limits(machine.cmdline.as_deref()?, done)
 }
 
-fn limits(cmdline: &str) -> Option<&'static str> {
+/// What limits or changes RAM, but for ranges taken out of it that are out already.
+fn limits(cmdline: &str, done: impl Fn(PhysRange) -> bool) -> Option<&'static str> {
+    let is_done = |change: &str| taken_out(change).is_some_and(&done);
     cmdline.split_ascii_whitespace().find_map(|word| match word.split_once('=')? {
         // `parse_memopt()` of 64-bit kernels takes no other word.
         ("mem", size) if size.starts_with(|c: char| c.is_ascii_digit()) => Some("mem="),
-        ("memmap", size) if !size.is_empty() => Some("memmap="),
+        ("memmap", list) if !list.split(',').all(is_done) => Some("memmap="),
         _ => None,
     })
+}
+
+/// `SIZE$START`, `SIZE#START`, `SIZE!START`: reserved, ACPI's, persistent (`parse_memmap_one()`).
+fn taken_out(change: &str) -> Option<PhysRange> {
+    let (size, start) = change.split_once(['$', '#', '!'])?;
+    let (size, start) = (parse_number(size).ok()?, parse_number(start).ok()?);
+    PhysRange::from_len(start, size).ok()
 }
 
 /// RAM ends where the kernel says that it does, or past it: changes may come later, and memory may be added.
