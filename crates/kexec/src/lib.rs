@@ -7,6 +7,7 @@ mod load;
 mod map;
 mod place;
 pub mod purgatory;
+mod shape;
 pub mod syscall;
 
 pub use crash::{CrashFacts, dumped_ram, kernel_text, memory_map as crash_memory_map, page_offset};

@@ -65,9 +65,10 @@ pub fn kexec_load(
         flags |= ON_CRASH;
     }
     // A flag that the kernel does not know ends with EINVAL (`kexec_load_check()` in `kernel/kexec.c`).
-    let hotplug: &[libc::c_ulong] = match update_elfcorehdr {
-        true => &[UPDATE_ELFCOREHDR | CRASH_HOTPLUG_SUPPORT, UPDATE_ELFCOREHDR],
-        false => &[0],
+    let hotplug: &[libc::c_ulong] = if update_elfcorehdr {
+        &[UPDATE_ELFCOREHDR | CRASH_HOTPLUG_SUPPORT, UPDATE_ELFCOREHDR]
+    } else {
+        &[0]
     };
     let mut result = Ok(());
     for more in hotplug {

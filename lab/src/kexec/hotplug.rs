@@ -38,7 +38,7 @@ fn name(series: &str) -> String {
 
 fn one(lab: &Lab, series: &str, tool: &str) -> Result<String, Trouble> {
     let mut spec = lab.spec(series, Firmware::SeaBios);
-    spec.append = "crashkernel=256M memhp_default_state=online".to_owned();
+    spec.append.push_str("crashkernel=256M memhp_default_state=online");
     spec.options = ["-m", "slots=2,maxmem=8G"].map(str::to_owned).to_vec();
     let mut guest = Guest::boot(&spec, &lab.log(&format!("{PART}-{series}-{tool}")), lab.patience)?;
     let program = match tool {

@@ -38,7 +38,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
             let initrd = initrd(lab, name, image).map_err(|error| error.to_string())?;
             let mut spec = lab.spec("6.1", Firmware::Ovmf);
             spec.kernel = lab.cache.join("packaged/vmlinuz");
-            spec.initrd = initrd.0.clone();
+            spec.initrd.clone_from(&initrd.0);
             check(lab, Guest::boot(&spec, &lab.log(&format!("{PART}-{name}")), lab.patience)?)
         })
     })

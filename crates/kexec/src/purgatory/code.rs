@@ -218,6 +218,7 @@ fn assemble(
     Ok((core::mem::take(&mut code.inner.code_buffer), handlers))
 }
 
+#[derive(Clone, Copy)]
 enum Table {
     Global,
     Interrupts,

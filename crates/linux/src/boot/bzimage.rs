@@ -213,7 +213,7 @@ impl<'a> BzImage<'a> {
     }
 }
 
-/// `kernel_info.setup_type_max` (boot.rst, "The kernel_info"): `LToP`, two sizes, then the number.
+/// `kernel_info.setup_type_max` (boot.rst, "The `kernel_info`"): `LToP`, two sizes, then the number.
 fn setup_type_max(bytes: &[u8], protocol: u16, protected_start: usize) -> Option<u32> {
     const SINCE: u16 = 0x20f;
     const INDIRECT: u32 = 1 << 31;
