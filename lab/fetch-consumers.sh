@@ -64,21 +64,9 @@ main() {
 }
 
 fetch_image() {
-    local name=$1 suites=$2 pattern=$3 path=$4 into=$5 package deb='' image version work="$scratch/image-$1"
+    local name=$1 suites=$2 pattern=$3 path=$4 into=$5 package deb image version work="$scratch/image-$1"
     # shellcheck disable=SC2086 # suites are words
-    apt_private_suites $suites || return 1
-    # An archive's lists may name what its pool has lost already: then the one before is taken.
-    for package in $(apt_private_matching "$pattern" | head -n 4); do
-        say "$name: downloading $package"
-        if apt_private_download "$work" "$package"; then
-            deb=$(find "$work" -name '*.deb' | head -n 1)
-            break
-        fi
-    done
-    [[ -n $deb ]] || {
-        say "$name: no package that matches $pattern can be had from $suites"
-        return 1
-    }
+    apt_private_newest "$name" "$pattern" "$work" $suites || return 1
     # Only the image: a generic kernel's package unpacks to hundreds of megabytes.
     image=$(dpkg-deb --fsys-tarfile "$deb" | tar -t | find_path "$path" | head -n 1) || true
     [[ -n $image ]] || {

@@ -33,7 +33,7 @@ main() {
             --renew) renew=yes ;;
             -*) die "no such option: $1" ;;
             *)
-                suites_of "$1" >/dev/null || die "no such series: $1 (there are: ${ALL_SERIES[*]})"
+                apt_private_kernel_suites "$1" >/dev/null || die "no such series: $1 (there are: ${ALL_SERIES[*]})"
                 wanted+=("$1")
                 ;;
         esac
@@ -59,17 +59,8 @@ main() {
     fi
 }
 
-# The suites a series lives in, and its package's name. 7.x is split in two packages: the image
-# alone is in linux-binary-*, and it lies under usr/lib/modules.
-suites_of() {
-    case $1 in
-        5.10) echo bullseye bullseye-security ;;
-        6.1) echo bookworm bookworm-security ;;
-        6.12) echo trixie trixie-security ;;
-        7.x) echo trixie-backports sid ;;
-        *) return 1 ;;
-    esac
-}
+# The name of a series' package. 7.x is split in two packages: the image alone is in linux-binary-*,
+# and it lies under usr/lib/modules.
 pattern_of() {
     case $1 in
         7.x) echo '^linux-binary-7\.[0-9]+\.[0-9]+[^-]*-cloud-amd64$' ;;
@@ -79,36 +70,24 @@ pattern_of() {
 }
 
 fetch_kernel() {
-    local series=$1 into=$2 name deb='' image config module version work="$scratch/kernel-$1"
+    local series=$1 into=$2 package deb image config module version work="$scratch/kernel-$1"
     # shellcheck disable=SC2046 # suites are words
-    apt_private_suites $(suites_of "$series") || return 1
-    # An archive's lists may name what its pool has lost already: then the one before is taken.
-    for name in $(apt_private_matching "$(pattern_of "$series")" | head -n 8); do
-        say "$series: downloading $name"
-        if apt_private_download "$work" "$name"; then
-            deb=$(find "$work" -name '*.deb' | head -n 1)
-            break
-        fi
-    done
-    [[ -n $deb ]] || {
-        say "$series: no package that matches $(pattern_of "$series") can be had from $(suites_of "$series")"
-        return 1
-    }
+    apt_private_newest "$series" "$(pattern_of "$series")" "$work" $(apt_private_kernel_suites "$series") || return 1
     dpkg -x "$deb" "$work/root" || return 1
     image=$(find "$work/root" -name 'vmlinuz*' -type f | head -n 1)
     config=$(find "$work/root" \( -name 'config-*' -o -path '*/modules/*/config' \) -type f | head -n 1)
     [[ -n $image ]] || {
-        say "$series: no vmlinuz in $name"
+        say "$series: no vmlinuz in $package"
         return 1
     }
     # Where the image has a package of its own, the modules have another.
-    if [[ $name == linux-binary-* ]]; then
-        apt_private_download "$work/modules" "linux-modules-${name#linux-binary-}" || return 1
+    if [[ $package == linux-binary-* ]]; then
+        apt_private_download "$work/modules" "linux-modules-${package#linux-binary-}" || return 1
         dpkg -x "$(find "$work/modules" -name '*.deb' | head -n 1)" "$work/root" || return 1
     fi
     module=$(find "$work/root" -name 'efivarfs.ko*' -type f | head -n 1)
     [[ -n $module ]] || {
-        say "$series: no efivarfs.ko beside $name"
+        say "$series: no efivarfs.ko beside $package"
         return 1
     }
     version=$(dpkg-deb -f "$deb" Version) || return 1
@@ -119,7 +98,7 @@ fetch_kernel() {
         *) cp "$module" "$into/efivarfs.ko" || return 1 ;;
     esac
     [[ -z $config ]] || cp "$config" "$into/config" || return 1
-    echo "$name $version" | apt_private_complete "$into" || return 1
+    echo "$package $version" | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 

@@ -25,7 +25,7 @@ main() {
     cache=${IDENTMAP_CACHE:-$here/../.cache}/linux-source
     [[ $# -gt 0 ]] || set -- "${ALL_SERIES[@]}"
     for series in "$@"; do
-        suites_of "$series" >/dev/null || die "no such series: $series (there are: ${ALL_SERIES[*]})"
+        apt_private_kernel_suites "$series" >/dev/null || die "no such series: $series (there are: ${ALL_SERIES[*]})"
     done
     mkdir -p "$cache"
     cache=$(cd "$cache" && pwd)
@@ -39,45 +39,23 @@ main() {
     fi
 }
 
-# The package's name as an extended regular expression, and where it is looked for. Suites are in
-# order of preference only among equals: the highest version wins.
+# The package's name as an extended regular expression.
 pattern_of() {
     case $1 in
         7.x) echo '^linux-source-7\.[0-9]+$' ;;
         *) echo "^linux-source-${1//./\\.}\$" ;;
     esac
 }
-suites_of() {
-    case $1 in
-        5.10) echo bullseye bullseye-security ;;
-        6.1) echo bookworm bookworm-security ;;
-        6.12) echo trixie trixie-security ;;
-        7.x) echo trixie-backports sid ;;
-        *) return 1 ;;
-    esac
-}
 
 fetch() {
-    local series=$1 into=$2 name deb='' version work="$scratch/source-$1"
+    local series=$1 into=$2 package deb version work="$scratch/source-$1"
     # shellcheck disable=SC2046 # suites are words
-    apt_private_suites $(suites_of "$series") || return 1
-    # An archive's lists may name what its pool has lost already: then the one before is taken.
-    for name in $(apt_private_matching "$(pattern_of "$series")" | head -n 8); do
-        say "$series: downloading $name"
-        if apt_private_download "$work" "$name"; then
-            deb=$(find "$work" -name '*.deb' | head -n 1)
-            break
-        fi
-    done
-    [[ -n $deb ]] || {
-        say "$series: no package that matches $(pattern_of "$series") can be had from $(suites_of "$series")"
-        return 1
-    }
+    apt_private_newest "$series" "$(pattern_of "$series")" "$work" $(apt_private_kernel_suites "$series") || return 1
     version=$(dpkg-deb -f "$deb" Version) || return 1
-    extract "$deb" "$name" "$work/ident_map.c" || return 1
+    extract "$deb" "$package" "$work/ident_map.c" || return 1
     mkdir -p "$into" || return 1
     mv "$work/ident_map.c" "$into/ident_map.c" || return 1
-    echo "$name $version" | apt_private_complete "$into" || return 1
+    echo "$package $version" | apt_private_complete "$into" || return 1
     rm -rf "$work"
 }
 

@@ -5,6 +5,8 @@
 #   apt_private_suites SUITE...   read these suites' package lists; later calls look only there
 #   apt_private_matching REGEX    package names that match (extended regular expression), newest first
 #   apt_private_download DIR PACKAGE...
+#   apt_private_newest NAME REGEX DIR SUITE...       download the newest that matches; sets $package and $deb
+#   apt_private_kernel_suites SERIES                 where a kernel series is: 5.10, 6.1, 6.12 or 7.x
 #   apt_private_step NAME DIR FUNCTION ARGUMENT...   run FUNCTION ARGUMENT... DIR, unless DIR/package.txt is there
 #
 # Functions return 1 when something fails. They are called where `set -e` has no effect (left of `||`),
@@ -117,6 +119,33 @@ apt_private_download() {
         grep '^E:' "$scratch/download.log" | sed -E "s/^/    /; $hide_hosts; s/ *\[IP:[^]]*\]//" >&2
         return 1
     }
+}
+
+# An archive's lists may name what its pool has lost already: then the one before is taken.
+apt_private_newest() {
+    local name=$1 regex=$2 into=$3
+    shift 3
+    apt_private_suites "$@" || return 1
+    for package in $(apt_private_matching "$regex" | head -n 8); do
+        say "$name: downloading $package"
+        if apt_private_download "$into" "$package"; then
+            deb=$(find "$into" -maxdepth 1 -name '*.deb' | head -n 1)
+            [[ -z $deb ]] || return 0
+        fi
+    done
+    say "$name: no package that matches $regex can be had from $*"
+    return 1
+}
+
+# Suites are in order of preference only among equals: the highest version wins.
+apt_private_kernel_suites() {
+    case $1 in
+        5.10) echo bullseye bullseye-security ;;
+        6.1) echo bookworm bookworm-security ;;
+        6.12) echo trixie trixie-security ;;
+        7.x) echo trixie-backports sid ;;
+        *) return 1 ;;
+    esac
 }
 
 # The machine's own apt sources as lines "URI SUITE", Debian suites with the component main only.

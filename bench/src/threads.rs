@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::num::NonZero;
 use std::time::Instant;
 
-use identmap::{Arena, PhysAddr, Table};
+use identmap::{Arena, PhysAddr};
 
 use crate::Options;
 use crate::adapters::Memory;
@@ -15,8 +15,8 @@ use crate::clock::median;
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
     println!("## Building by several threads, wall time ({processors} processors)\n");
-    println!("| map | tables | threads | x memset (one thread) | x one thread |");
-    println!("|---|---|---|---|---|");
+    println!("| map | tables | threads | x memset 0 | x memset 0xe3 | x one thread |");
+    println!("|---|---|---|---|---|---|");
     for case in cases::all()? {
         let mut slots = case.slots();
         let plan = case.plan(&mut slots).map_err(|e| e.to_string())?;
@@ -27,36 +27,54 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         }
         let mut memory = Memory::new(tables);
         let base = PhysAddr::new(memory.base()).ok_or("tables lie past 2^52")?;
-        let mut build = |threads: usize| {
-            let start = Instant::now();
-            let mut arena = Arena::new(memory.tables(), base).map_err(|e| e.to_string())?;
-            let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
-            let built = plan.build_with_threads(&mut arena, threads);
-            black_box(built.map_err(|e| e.to_string())?);
-            Ok::<_, String>(start.elapsed().as_nanos() as f64)
+        let set = |memory: &mut Memory, byte: u8| {
+            wall(memory, tables, |memory| {
+                memory.set(byte, tables);
+                Ok(())
+            })
+        };
+        let build = |memory: &mut Memory, threads: usize| {
+            wall(memory, tables, |memory| {
+                let mut arena = Arena::new(memory.tables(), base).map_err(|e| e.to_string())?;
+                let threads = NonZero::new(threads).unwrap_or(NonZero::<usize>::MIN);
+                let built = plan.build_with_threads(&mut arena, threads);
+                black_box(built.map_err(|e| e.to_string())?);
+                Ok(())
+            })
         };
         let counts: Vec<usize> = (1..=processors.clamp(2, 8)).collect();
-        let mut cleared = vec![Table([1; 512]); tables];
-        let mut to_memset = vec![Vec::new(); counts.len()];
-        let mut to_one = vec![Vec::new(); counts.len()];
+        let mut ratios = vec![[const { Vec::new() }; 3]; counts.len()];
         for _ in 0..options.rounds {
-            let start = Instant::now();
-            for table in black_box(&mut cleared) {
-                table.0.fill(0);
-            }
-            let memset = start.elapsed().as_nanos() as f64;
-            let one = build(1)?;
-            for (at, &threads) in counts.iter().enumerate() {
-                let time = build(threads)?;
-                to_memset[at].push(time / memset);
-                to_one[at].push(time / one);
+            let zeroes = set(&mut memory, 0)?;
+            let bytes = set(&mut memory, 0xe3)?;
+            let one = build(&mut memory, 1)?;
+            for (ratios, &threads) in ratios.iter_mut().zip(&counts) {
+                let time = build(&mut memory, threads)?;
+                for (ratios, measure) in ratios.iter_mut().zip([zeroes, bytes, one]) {
+                    ratios.push(time / measure);
+                }
             }
         }
-        for ((threads, memset), one) in counts.iter().zip(to_memset).zip(to_one) {
-            let (memset, one) = (median(memset), median(one));
-            println!("| {} | {tables} | {threads} | {memset:.2} | {one:.2} |", case.name);
+        for (threads, ratios) in counts.iter().zip(ratios) {
+            let [zeroes, bytes, one] = ratios.map(median);
+            println!(
+                "| {} | {tables} | {threads} | {zeroes:.2} | {bytes:.2} | {one:.2} |",
+                case.name
+            );
         }
     }
     println!();
     Ok(())
+}
+
+/// Nanoseconds of the work; everybody finds the same bytes in the memory and in the caches.
+fn wall(
+    memory: &mut Memory,
+    tables: usize,
+    work: impl FnOnce(&mut Memory) -> Result<(), String>,
+) -> Result<f64, String> {
+    memory.set(0xe3, tables);
+    let start = Instant::now();
+    work(black_box(memory))?;
+    Ok(start.elapsed().as_nanos() as f64)
 }

@@ -43,6 +43,9 @@ _identmap() {
             identmap,help)
                 cmd="identmap__subcmd__help"
                 ;;
+            identmap,known)
+                cmd="identmap__subcmd__known"
+                ;;
             identmap,load)
                 cmd="identmap__subcmd__load"
                 ;;
@@ -51,6 +54,9 @@ _identmap() {
                 ;;
             identmap,matrix)
                 cmd="identmap__subcmd__matrix"
+                ;;
+            identmap,needs)
+                cmd="identmap__subcmd__needs"
                 ;;
             identmap,ranges)
                 cmd="identmap__subcmd__ranges"
@@ -97,6 +103,9 @@ _identmap() {
             identmap__subcmd__help,help)
                 cmd="identmap__subcmd__help__subcmd__help"
                 ;;
+            identmap__subcmd__help,known)
+                cmd="identmap__subcmd__help__subcmd__known"
+                ;;
             identmap__subcmd__help,load)
                 cmd="identmap__subcmd__help__subcmd__load"
                 ;;
@@ -105,6 +114,9 @@ _identmap() {
                 ;;
             identmap__subcmd__help,matrix)
                 cmd="identmap__subcmd__help__subcmd__matrix"
+                ;;
+            identmap__subcmd__help,needs)
+                cmd="identmap__subcmd__help__subcmd__needs"
                 ;;
             identmap__subcmd__help,ranges)
                 cmd="identmap__subcmd__help__subcmd__ranges"
@@ -131,7 +143,7 @@ _identmap() {
 
     case "${cmd}" in
         identmap)
-            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="-J -q -b -h -V --json --quiet --bytes --color --help --version check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -175,7 +187,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__check)
-            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --picture --json --quiet --bytes --color --help"
+            opts="-p -k -J -q -b -h --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --panic --kernel --cpu --cmdline --initrd-size --fail-on --timeout --picture --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -194,6 +206,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -233,6 +249,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --picture)
                     COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
                     return 0
@@ -249,12 +269,16 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__decode)
-            opts="-p -J -q -b -h --machine --panic --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --message --machine --panic --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --machine)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -272,6 +296,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -299,7 +327,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__diagnose)
-            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -318,6 +346,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -393,7 +425,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__explain)
-            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -447,6 +479,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -471,7 +507,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__fleet)
-            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --depth --jobs --json --quiet --bytes --color --help"
+            opts="-o -p -J -q -b -h --format --output --producer --consumer --nogbpages --panic --fail-on --timeout --depth --jobs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -501,6 +537,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "error warning info never" -- "${cur}"))
                     return 0
                     ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --depth)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -521,7 +561,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help)
-            opts="check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help"
+            opts="check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -660,6 +700,20 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__help__subcmd__known)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__help__subcmd__load)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -689,6 +743,20 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__help__subcmd__matrix)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        identmap__subcmd__help__subcmd__needs)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -786,8 +854,42 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__known)
+            opts="-o -n -r -P -J -q -b -h --producer --consumer --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__load)
-            opts="-p -s -c -a -n -f -J -q -b -h --initrd --command-line --append --reuse-cmdline --panic --kexec-file-syscall --kexec-syscall --kexec-syscall-auto --policy --slack --forbid --levels --gbpages --no-verify --serial --dry-run --force --source --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-p -s -c -a -n -f -J -q -b -h --initrd --command-line --append --reuse-cmdline --panic --kexec-file-syscall --kexec-syscall --kexec-syscall-auto --policy --slack --forbid --levels --gbpages --no-verify --serial --dry-run --force --source --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -849,6 +951,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -873,7 +979,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__map)
-            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --request --requests-file --forbid --policy --slack --levels --gbpages --maxphyaddr --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --raw --base --picture --output --noheadings --raw-output --pairs --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -927,6 +1033,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -971,7 +1081,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__matrix)
-            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -k -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --kernel --cpu --cmdline --initrd-size --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -998,6 +1108,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -1044,8 +1158,90 @@ _identmap() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        identmap__subcmd__needs)
+            opts="-p -k -o -n -r -P -J -q -b -h --panic --kernel --all --each --timeout --output --noheadings --raw-output --pairs --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --kernel)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --timeout)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cpu)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cmdline)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --initrd-size)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --producer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --consumer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --uv)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --map)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --system-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --config-table)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         identmap__subcmd__ranges)
-            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -n -r -P -J -q -b -h --output --noheadings --raw-output --pairs --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1075,6 +1271,10 @@ _identmap() {
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
+                --la57)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
                 --map)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -1099,7 +1299,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__report)
-            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --json --quiet --bytes --color --help"
+            opts="-o -p -k -J -q -b -h --output --title --date --full --panic --kernel --cpu --cmdline --initrd-size --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1154,6 +1354,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;
@@ -1265,7 +1469,7 @@ _identmap() {
             return 0
             ;;
         identmap__subcmd__triage)
-            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --map --system-table --config-table --panic --json --quiet --bytes --color --help"
+            opts="-p -J -q -b -h --saw --producer --consumer --nogbpages --uv --sev --la57 --map --system-table --config-table --panic --json --quiet --bytes --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1288,6 +1492,10 @@ _identmap() {
                     return 0
                     ;;
                 --sev)
+                    COMPREPLY=($(compgen -W "on off" -- "${cur}"))
+                    return 0
+                    ;;
+                --la57)
                     COMPREPLY=($(compgen -W "on off" -- "${cur}"))
                     return 0
                     ;;

@@ -37,16 +37,18 @@ complete -c identmap -n "__fish_identmap_needs_command" -f -a "diagnose" -d 'Say
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "needs" -d 'List what must be mapped for the jump, and by which leaf it is'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "known" -d 'List combinations of kernels and machines that are known to fail'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "load" -d 'Load a kernel with page tables of our own'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "status" -d 'Say what is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "exec" -d 'Jump into the kernel that is loaded'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
-complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "triage" -d 'Say what a failed jump likely was, and how to see the next one'
+complete -c identmap -n "__fish_identmap_needs_command" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
 complete -c identmap -n "__fish_identmap_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -55,6 +57,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l consumer -d 
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
@@ -67,6 +71,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d '
 warning\t''
 info\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l timeout -d 'Give up after SECONDS, with exit status 3: cannot tell. 0 waits for ever [default: 60; 300 where a kernel is run; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l picture -d 'Draw the address space too: auto draws on a terminal' -r -f -a "auto\t''
 always\t''
 never\t''"
@@ -84,6 +89,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l consumer 
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
@@ -105,6 +112,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l consumer -d
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
@@ -145,6 +154,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand explain" -l uv -d 'Whe
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand explain" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand explain" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -169,6 +180,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -l uv -d 'Whet
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -182,12 +195,45 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches stands instead of the rules about kernels (feature `preflight`)' -r -F
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l timeout -d 'Give up after SECONDS, with exit status 3: cannot tell. 0 waits for ever [default: 60; 300 where a kernel is run; 0 for standard input]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cmdline -d 'The kernel\'s command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l system-table -d 'Where the EFI system table lies' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s p -l panic -d 'What the crash kernel\'s image needs (kexec -p)'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l all -d 'List the rules too by which nothing is needed here'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l each -d 'One line for each range that something may lie in, with what the map makes of it there'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l nogbpages -d 'Suppose nogbpages on the producer\'s command line'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -s h -l help -d 'Print help'
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand ranges" -l system-table -d 'Where the EFI system table lies' -r
@@ -223,6 +269,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand map" -l consumer -d 'T
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand map" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand map" -l system-table -d 'Where the EFI system table lies' -r
@@ -275,6 +323,19 @@ complete -c identmap -n "__fish_identmap_using_subcommand diff" -s J -l json -d 
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand diff" -s h -l help -d 'Print help'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -l producer -d 'Only those that this kernel, as uname -r prints it, can do to the next one' -r
+complete -c identmap -n "__fish_identmap_using_subcommand known" -l consumer -d 'Only those that this kernel can suffer' -r
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
+complete -c identmap -n "__fish_identmap_using_subcommand known" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
+always\t''
+never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s n -l noheadings -d 'Print the list alone, without the line of headings'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s r -l raw-output -d 'Print the list alone, one space between cells'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s P -l pairs -d 'Print the list alone, as NAME="value"'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s J -l json -d 'Print JSON'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s q -l quiet -d 'Print nothing; the exit status tells'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s b -l bytes -d 'Print sizes in bytes'
+complete -c identmap -n "__fish_identmap_using_subcommand known" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
@@ -297,6 +358,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand load" -l consumer -d '
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l system-table -d 'Where the EFI system table lies' -r
@@ -353,6 +416,8 @@ complete -c identmap -n "__fish_identmap_using_subcommand triage" -l uv -d 'Whet
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
 off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand triage" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
+off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
@@ -365,12 +430,15 @@ complete -c identmap -n "__fish_identmap_using_subcommand triage" -s J -l json -
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand triage" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l message -d 'In place of a log: what kexec(8) said, or an errno (its name, text or number)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l machine -d 'The machine it happened on: live, FILE (a bundle or a boot log), or sample:NAME' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l consumer -d 'The kernel you kexec to [default: any kernel since 5.10]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l uv -d 'Whether this is an HPE UV system' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l sev -d 'Whether CPUID 0x8000001F.EAX[1] (SEV) is set' -r -f -a "on\t''
+off\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand decode" -l la57 -d 'Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)' -r -f -a "on\t''
 off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand decode" -l system-table -d 'Where the EFI system table lies' -r
@@ -406,6 +474,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l fail-on -d '
 warning\t''
 info\t''
 never\t''"
+complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l timeout -d 'Count a machine as unreadable that takes longer than SECONDS. 0 waits for ever [default: 60; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l depth -d 'How deep to look into directories' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l jobs -d 'How many machines to judge at once [default: one for each processor]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -417,21 +486,23 @@ complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s J -l json -d
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s q -l quiet -d 'Print nothing; the exit status tells'
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s b -l bytes -d 'Print sizes in bytes'
 complete -c identmap -n "__fish_identmap_using_subcommand fleet" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that helps'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "load" -d 'Load a kernel with page tables of our own'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "status" -d 'Say what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "exec" -d 'Jump into the kernel that is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "unload" -d 'Unload what is loaded'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump was likely to be, and how to see the next one'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain register dumps of kexec\'s debug handler, of oopses, of QEMU'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
-complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report ranges map tables diff load status exec unload triage decode capture fleet help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "check" -d 'Say whether the jump is safe: the go/no-go before kexec'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "diagnose" -d 'Say which missing ranges are necessary: the least set that helps'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "matrix" -d 'Compare policies, nogbpages and consumers: the small OK/FAIL table'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "explain" -d 'Say whether an address is mapped, level by level, and why'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "report" -d 'Write one HTML file: verdict, pictures, hand-over, tables, facts'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "needs" -d 'List what must be mapped for the jump, and by which leaf it is'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "ranges" -d 'List the machine\'s memory, one range a line'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "map" -d 'Plan an identity map from ranges, or from a machine'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "tables" -d 'Decode real page tables: of a loaded image, a core file, raw memory'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "diff" -d 'Say what differs between two machines, firmwares or boots'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "known" -d 'List combinations of kernels and machines that are known to fail'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "load" -d 'Load a kernel with page tables of our own'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "status" -d 'Say what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "exec" -d 'Jump into the kernel that is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "unload" -d 'Unload what is loaded'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "triage" -d 'Say what a failed jump likely was, and how to see the next one'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "decode" -d 'Explain why an image was not loaded; and register dumps'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "capture" -d 'Put what a machine tells into one file, without what identifies it'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "fleet" -d 'Judge thousands of machines in one run, and group what is found'
+complete -c identmap -n "__fish_identmap_using_subcommand help; and not __fish_seen_subcommand_from check diagnose matrix explain report needs ranges map tables diff known load status exec unload triage decode capture fleet help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

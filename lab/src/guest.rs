@@ -3,11 +3,11 @@
 
 use std::error::Error;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::efivars::{self, memory_type};
 use crate::initramfs::Initramfs;
 use crate::kernel::SYMBOLS;
 use crate::option_rom;
+use crate::qemu::{self, Qemu, option_value};
 use crate::qmp::{self, Qmp};
 use crate::work_dir::WorkDir;
 
@@ -46,7 +47,7 @@ pub struct Settings {
 /// that is RAM in part, and at 4 GiB one that is wholly RAM (1G leaves under every policy). The
 /// image is loaded into the last: then the order of requests matters under `exact`.
 pub(crate) const MEMORY_MIB: u64 = 2560;
-pub(crate) const LOW_MEMORY: &str = "1536M";
+const LOW_MEMORY: &str = "1536M";
 /// For the capture kernel.
 const CRASH_KERNEL: &str = "crashkernel=192M";
 /// Blocks that OVMF sets aside when told to, in pages: runtime data with the EFI tables in it, between
@@ -151,16 +152,19 @@ pub fn boot(
     say("building the initramfs");
     let work = WorkDir::new()?;
     fs::write(work.path("initrd"), initramfs(cell, settings, &kernel)?)?;
-    let mut qemu = Qemu::start(cell, settings, &kernel, work, &results.join("console.log"))?;
-    let mut link = Link::connect(&mut qemu, deadline)?;
-    let mut qmp = Qmp::connect(&qemu.work.path("qmp"), Duration::from_mins(1))?;
+    let console = results.join("console.log");
+    let mut qemu = start(cell, settings, &kernel, work, &console)?;
+    let (mut link, mut qmp) = connect(&mut qemu, deadline, Duration::from_mins(1))?;
     qmp.run("cont", &json!({}))?;
 
     say("booting");
     let mut log = Vec::new();
     loop {
         let words = link.line(deadline).map_err(|error| {
-            format!("the guest stopped talking after {log:?}: {error}{}", qemu.last_words(results))
+            format!(
+                "the guest stopped talking after {log:?}: {error}{}",
+                qemu.last_words(&console, 20)
+            )
         })?;
         match words.split_once(' ').unwrap_or((&words, "")) {
             ("log", text) => {
@@ -194,7 +198,7 @@ impl Loaded {
         let text = self.qmp.human("info registers")?;
         let register = |name| qmp::register(&text, name).ok_or(format!("no {name} in: {text}"));
         let registers = Registers { cr3: register("CR3")?, cr4: register("CR4")? };
-        let path = self.qemu.work.path("memory");
+        let path = self.qemu.path("memory");
         let protocol = format!("file:{}", path.display());
         self.qmp.run("dump-guest-memory", &json!({ "paging": false, "protocol": protocol }))?;
         Ok((path, registers))
@@ -226,98 +230,59 @@ impl Loaded {
 /// More than any guest's facts.
 const FACTS_MAX: usize = 64 << 20;
 
-/// A running QEMU; it ends with this value.
-#[derive(Debug)]
-struct Qemu {
-    child: Child,
+fn start(
+    cell: &Cell,
+    settings: &Settings,
+    kernel: &Path,
     work: WorkDir,
+    console: &Path,
+) -> Result<Qemu, Failure> {
+    let mut command = Qemu::command();
+    machine(&mut command, &work, cell.firmware, cell.la57, MEMORY_MIB)?;
+    command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
+    command.args(["-append", &command_line(cell, settings)]);
+    ports(&mut command, &work, console);
+    Qemu::start(command, work)
 }
 
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A machine of this kind with holes between its RAM, and the identity that all guests have.
+pub(crate) fn machine(
+    command: &mut Command,
+    work: &WorkDir,
+    firmware: Firmware,
+    la57: bool,
+    memory_mib: u64,
+) -> Result<(), Failure> {
+    let far = matches!(firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
+    let smm = if far { "on" } else { "off" };
+    command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
+    // A processor with 1G pages.
+    let la57 = if la57 { ",+la57" } else { "" };
+    command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
+    command.args(["-m", &format!("{memory_mib}M")]);
+    firmware_arguments(firmware, work, command)?;
+    command.args(identity::options());
+    Ok(())
 }
 
-impl Qemu {
-    fn start(
-        cell: &Cell,
-        settings: &Settings,
-        kernel: &Path,
-        work: WorkDir,
-        console: &Path,
-    ) -> Result<Self, Failure> {
-        // Should this process be killed, the guest goes with it, where util-linux is there to see to it.
-        let mut command = Command::new("nice");
-        command.args(["-n", "10"]);
-        if Path::new("/usr/bin/setpriv").exists() {
-            command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL"]);
-        }
-        command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
-        command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
-        let far = matches!(cell.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
-        let smm = if far { "on" } else { "off" };
-        command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={LOW_MEMORY}")]);
-        // A processor with 1G pages; warnings about what TCG does not emulate of it are of no interest.
-        let la57 = if cell.la57 { ",+la57" } else { "" };
-        command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
-        command.args(["-m", &format!("{MEMORY_MIB}M")]);
-        firmware_arguments(cell.firmware, &work, &mut command)?;
-        command.args(identity::options());
-        command.arg("-kernel").arg(kernel).arg("-initrd").arg(work.path("initrd"));
-        command.args(["-append", &command_line(cell, settings)]);
-        for (name, target) in [
-            ("con", format!("file,path={}", option_value(console))),
-            ("link", format!("socket,server=on,wait=off,path={}", work.path("link").display())),
-            ("mon", format!("socket,server=on,wait=off,path={}", work.path("qmp").display())),
-        ] {
-            let (kind, rest) = target.split_once(',').expect("a kind and options");
-            command.args(["-chardev", &format!("{kind},id={name},{rest}")]);
-        }
-        command.args([
-            "-serial",
-            "chardev:con",
-            "-serial",
-            "chardev:link",
-            "-mon",
-            "chardev=mon,mode=control",
-        ]);
-        let errors = File::create(work.path("errors"))?;
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().map_err(
-                |error| format!("cannot run qemu-system-x86_64: {error}; run lab/fetch.sh"),
-            )?;
-        Ok(Self { child, work })
-    }
-
-    /// What QEMU and the guest's console said last, for a report of failure.
-    fn last_words(&self, results: &Path) -> String {
-        let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
-        let console = fs::read(results.join("console.log")).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console);
-        last_words(&errors, &console, 20)
-    }
+/// The console to a file, the line to the guest's first process, and the monitor.
+pub(crate) fn ports(command: &mut Command, work: &WorkDir, console: &Path) {
+    command.args(qemu::file("con", console)).args(["-serial", "chardev:con"]);
+    command.args(qemu::socket("link", &work.path("link"))).args(["-serial", "chardev:link"]);
+    command.args(qemu::socket("mon", &work.path("qmp")));
+    command.args(["-mon", "chardev=mon,mode=control"]);
 }
 
-/// What QEMU said, and the last `most` lines of a console, each on a line of its own.
-pub(crate) fn last_words(errors: &str, console: &str, most: usize) -> String {
-    let mut text = String::new();
-    for line in errors.lines().filter(|line| !line.contains("TCG doesn't support")) {
-        text += "\n  qemu: ";
-        text += line;
-    }
-    let lines: Vec<&str> = console.lines().filter(|line| !line.trim().is_empty()).collect();
-    for line in &lines[lines.len().saturating_sub(most)..] {
-        text += "\n  console: ";
-        text += line.trim_end();
-    }
-    text
-}
-
-/// QEMU's options split at commas; a doubled one stands for itself.
-pub(crate) fn option_value(path: &Path) -> String {
-    path.display().to_string().replace(',', ",,")
+/// Opens what [`ports`] asks for. `patience` bounds the monitor's answers.
+pub(crate) fn connect(
+    qemu: &mut Qemu,
+    deadline: Instant,
+    patience: Duration,
+) -> Result<(Link, Qmp), Failure> {
+    qemu.connect(deadline, |work| {
+        let link = UnixStream::connect(work.path("link"))?;
+        Ok((Link::new(link), Qmp::connect(&work.path("qmp"), patience)?))
+    })
 }
 
 fn command_line(cell: &Cell, settings: &Settings) -> String {
@@ -347,7 +312,7 @@ fn command_line(cell: &Cell, settings: &Settings) -> String {
 }
 
 /// Flash for OVMF: the code read-only, the variables as a copy of the guest's own.
-pub(crate) fn firmware_arguments(
+fn firmware_arguments(
     firmware: Firmware,
     work: &WorkDir,
     command: &mut Command,
@@ -423,20 +388,14 @@ fn initramfs(cell: &Cell, settings: &Settings, kernel: &Path) -> Result<Vec<u8>,
     let mut commands = Vec::new();
     if settings.guest_binary.is_some() {
         let kind = if cell.load == Load::Crash { " --panic" } else { "" };
-        commands.extend(OWN_COMMANDS.iter().map(|(name, line)| {
-            format!(
-                "{name} {line}
-"
-            )
-            .replace("{kind}", kind)
-        }));
+        commands.extend(
+            OWN_COMMANDS
+                .iter()
+                .map(|(name, line)| format!("{name} {line}\n").replace("{kind}", kind)),
+        );
     }
-    commands.extend(settings.guest_commands.iter().map(|(name, line)| {
-        format!(
-            "{name} {line}
-"
-        )
-    }));
+    let asked = settings.guest_commands.iter();
+    commands.extend(asked.map(|(name, line)| format!("{name} {line}\n")));
     if !commands.is_empty() {
         archive.file("commands", commands.concat().as_bytes());
     }
@@ -460,26 +419,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(stream: UnixStream) -> Self {
+    fn new(stream: UnixStream) -> Self {
         Self { stream: BufReader::new(stream) }
-    }
-
-    /// Waits for QEMU to open its sockets.
-    fn connect(qemu: &mut Qemu, deadline: Instant) -> Result<Self, Failure> {
-        loop {
-            if let Ok(stream) = UnixStream::connect(qemu.work.path("link")) {
-                return Ok(Self::new(stream));
-            }
-            if let Some(status) = qemu.child.try_wait()? {
-                return Err(
-                    format!("QEMU ended with {status}{}", qemu.last_words(Path::new(""))).into()
-                );
-            }
-            if Instant::now() > deadline {
-                return Err("QEMU does not open its sockets".into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     /// The next line that is meant for the host, without its mark; what firmware prints on the same

@@ -17,6 +17,7 @@ pub mod kernel;
 pub mod kexec;
 pub mod option_rom;
 pub mod progress;
+pub mod qemu;
 pub mod qmp;
 pub mod results;
 pub mod tables;

@@ -4,11 +4,15 @@
 //! They reach tables through pointers, so "physical" addresses are where the tables lie in this process.
 
 mod generic;
+#[path = "../../../oracle/src/adapters/memory.rs"]
+mod memory;
 mod multiarch;
 mod patina;
 mod x86_64;
 
 use identmap::{Run, Table};
+
+pub(crate) use memory::Memory;
 
 /// Another crate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -50,22 +54,7 @@ impl Crate {
     }
 }
 
-/// Tables at their real addresses.
-pub(crate) struct Memory {
-    tables: Vec<Table>,
-}
-
 impl Memory {
-    /// Room for this many tables, all of it touched.
-    pub(crate) fn new(tables: usize) -> Memory {
-        Memory { tables: vec![Table([0xdead_beef_0bad_f00d; 512]); tables] }
-    }
-
-    /// The address of the first table.
-    pub(crate) fn base(&mut self) -> u64 {
-        self.tables.as_mut_ptr().expose_provenance() as u64
-    }
-
     /// The tables themselves.
     pub(crate) fn tables(&mut self) -> &mut [Table] {
         &mut self.tables
@@ -77,10 +66,6 @@ impl Memory {
         let tables = &mut self.tables[..tables];
         // SAFETY: the slice is valid for writes of its whole length; eight equal bytes are a valid word.
         unsafe { std::ptr::write_bytes(tables.as_mut_ptr(), byte, tables.len()) };
-    }
-
-    fn len(&self) -> u64 {
-        self.tables.len() as u64
     }
 }
 

@@ -3,16 +3,16 @@
 
 use identmap::Run;
 use x86_64::structures::paging::{
-    FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame,
-    Size1GiB, Size2MiB, Size4KiB,
+    Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size1GiB,
+    Size2MiB, Size4KiB,
 };
 use x86_64::{PhysAddr, VirtAddr};
 
+use super::memory::Frames;
 use super::{Memory, leaves};
 
 pub(super) fn build(memory: &mut Memory, runs: &[Run]) -> Result<u64, String> {
-    let base = memory.base();
-    let mut frames = Frames { base, taken: 1, len: memory.len() };
+    let mut frames = memory.frames();
     if memory.tables.is_empty() {
         return Err("no table".into());
     }
@@ -54,24 +54,4 @@ where
         done.map_err(|e| format!("{at:#x}: {e:?}"))?.ignore();
     }
     Ok(())
-}
-
-/// Gives out the tables of a memory in their order, the root aside.
-struct Frames {
-    base: u64,
-    taken: u64,
-    len: u64,
-}
-
-// SAFETY: every frame is given out once, lies inside the memory it was made for, and nobody else uses
-// that memory while it is borrowed.
-unsafe impl FrameAllocator<Size4KiB> for Frames {
-    fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        if self.taken == self.len {
-            return None;
-        }
-        let at = PhysAddr::new(self.base + self.taken * 4096);
-        self.taken += 1;
-        Some(PhysFrame::containing_address(at))
-    }
 }

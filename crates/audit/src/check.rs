@@ -7,6 +7,7 @@ use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Pro
 use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
+use crate::conflicts;
 use crate::findings;
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
@@ -125,8 +126,11 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let mut found = findings::of_machine(machine, layout.as_ref());
     found.extend(findings::of_producer(&question.producer));
-    // A run has seen whether a change of levels goes well.
+    let (consumer, kind) = (&question.consumer, question.kind);
+    found.extend(conflicts::of_image(machine, layout.as_ref(), consumer, kind, &hazards));
+    // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
+        found.extend(findings::of_consumer(&question.consumer));
         found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
     }
 
@@ -236,6 +240,8 @@ fn of_scenes(scenes: &[Scene]) -> Vec<Finding> {
             if let Some((known, count)) = merged.iter_mut().find(|(known, _)| same(known, &finding))
             {
                 *count += 1;
+                // Of several ways to the same gap none alone is it.
+                known.known = known.known.filter(|id| finding.known == Some(id));
                 let new = scene.labels.iter().filter(|label| !known.under.contains(label));
                 let new: Vec<String> = new.cloned().collect();
                 known.under.extend(new);

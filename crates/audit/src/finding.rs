@@ -67,6 +67,8 @@ pub struct Finding {
     pub remedy: Option<String>,
     /// Where this was read: commit, file, mail.
     pub link: Option<String>,
+    /// Which of [`KNOWN_BAD`](crate::KNOWN_BAD) it is, by id.
+    pub known: Option<&'static str>,
     /// Under which producers it holds, where not under all that are possible.
     pub under: Vec<String>,
 }
@@ -90,6 +92,7 @@ impl Finding {
             why: why.into(),
             remedy: None,
             link: None,
+            known: None,
             under: Vec::new(),
         }
     }
@@ -112,6 +115,13 @@ impl Finding {
     #[must_use]
     pub fn link(mut self, link: impl Into<String>) -> Finding {
         self.link = Some(link.into());
+        self
+    }
+
+    /// With the known combination that it is, if it is one.
+    #[must_use]
+    pub(crate) fn known(mut self, id: Option<&'static str>) -> Finding {
+        self.known = id;
         self
     }
 

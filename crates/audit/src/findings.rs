@@ -2,17 +2,28 @@
 
 use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
-use identmap_linux::{Condition, Consumer, Need, PolicyKind, Producer, traps};
+use identmap_linux::{Condition, Consumer, KernelVersion, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
-    Certainty, Layout, Machine, MemType, Severity as HazardSeverity, lint, ranges, undecided,
+    Certainty, Layout, Machine, MapOrigin, MemType, Severity as HazardSeverity, human_size, lint,
+    map_doubts, ranges, undecided,
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
-use crate::{Confidence, Finding, Severity, TablesUnusable};
+use crate::{Confidence, Finding, Severity, TablesUnusable, Verdict, known_bad};
 
 /// The commit that made Linux request the configuration table, and where it is.
 const CFG_FIX: &str = "a producer that requests it: 6.1.113, 6.6.55, 6.10.14, 6.11.3 or later \
                        (commit 5760929f6545)";
+
+/// What keeps every verdict on this machine, and on a jump into this kernel, from being safe, whatever a map
+/// is like.
+#[must_use]
+pub fn doubts(machine: &Machine, layout: Option<&Layout>, consumer: &Consumer) -> Vec<Finding> {
+    let mut found = of_machine(machine, layout);
+    found.extend(of_consumer(consumer));
+    found.retain(|finding| finding.verdict() != Verdict::Safe);
+    found
+}
 
 /// What the machine's texts alone say: missing, damaged, contradictory.
 pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Finding> {
@@ -42,13 +53,32 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
         ),
         Some(_) => {}
     }
+    for missing in map_doubts(machine) {
+        let what = "the memory map may not be the running kernel's, or not whole";
+        found.push(doubt("partial-map", what, &missing.why).remedy(missing.supply));
+    }
     for missing in undecided(machine) {
         let finding = doubt("hazard-unknown", missing.rule.title, missing.why);
         found.push(finding.remedy(missing.supply).link(missing.rule.source));
     }
-    if machine.cpu.encrypted_guest == Some(true) {
+    let cpu = &machine.cpu;
+    if cpu.encrypted_guest == Some(true) {
         let why = "every entry carries the C-bit, and the firmware's tables may be encrypted: not modelled";
         found.push(doubt("encrypted-guest", "an encrypted guest", why));
+    } else if (cpu.encrypted_guest, cpu.hypervisor, cpu.sev) == (None, Some(true), Some(true)) {
+        let what = "this may be an encrypted guest";
+        let why = "a virtual machine with SEV in CPUID, and nothing tells whether its memory is encrypted: then \
+                   every entry carries the C-bit, which is not modelled";
+        let supply =
+            "give the whole boot log: it has \"Memory Encryption Features active\" if it is";
+        found.push(doubt("encrypted-guest", what, why).remedy(supply));
+    }
+    if machine.maps.iter().any(|map| map.origin == MapOrigin::XenE820) {
+        let why = "kexec goes through the hypervisor, whose map is not modelled; in a guest it does not work";
+        found.push(doubt("xen-pv", "a paravirtual kernel of Xen", why));
+    }
+    if machine.kernel_is_32bit == Some(true) {
+        found.push(other_architecture("running", "32-bit x86"));
     }
     for note in machine.notes.iter().filter(|note| note.unreadable) {
         let why =
@@ -86,6 +116,28 @@ pub(crate) fn of_unusable_tables(why: TablesUnusable) -> Option<Finding> {
     })
 }
 
+fn other_architecture(which: &str, name: &str) -> Finding {
+    let what = format!("the {which} kernel is not one for x86-64");
+    let why = format!("it is built for {name}; what is said here holds for x86-64 only");
+    Finding::new("other-architecture", Severity::Warning, Confidence::Unknown, what, why)
+}
+
+/// What is not known of the consumer itself.
+pub(crate) fn of_consumer(consumer: &Consumer) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let other = consumer.version.as_ref().and_then(KernelVersion::other_architecture);
+    found.extend(other.map(|name| other_architecture("next", name)));
+    if consumer.is_newer_than_read() {
+        let what = "the next kernel is newer than every kernel this version knows";
+        let why = "what it touches is taken from the newest one read, which may be wrong";
+        found.push(
+            Finding::new("consumer-newer", Severity::Warning, Confidence::Unknown, what, why)
+                .remedy("run its first instructions: --kernel FILE"),
+        );
+    }
+    found
+}
+
 /// What is not known of the producer itself.
 pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
     let mut found = Vec::new();
@@ -95,6 +147,8 @@ pub(crate) fn of_producer(producer: &Producer) -> Vec<Finding> {
             Finding::new("producer-unknown", Severity::Info, Confidence::Unknown, what, why);
         found.push(finding.remedy("say --producer VERSION (uname -r), or capture on the machine"));
     }
+    let other = producer.version().and_then(KernelVersion::other_architecture);
+    found.extend(other.map(|name| other_architecture("running", name)));
     if producer.is_newer_than_read() {
         let what = "the running kernel is newer than every kernel this version knows";
         let why = "its rules are taken from the newest one read, which may be wrong";
@@ -128,7 +182,8 @@ pub(crate) fn of_level_change(
                     "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have \
                      the fix); or boot the running kernel with no5lvl",
                 )
-                .link(traps::LEVEL_CHANGE_SOURCE);
+                .link(traps::LEVEL_CHANGE_SOURCE)
+                .known(Some(known_bad::LEVEL_CHANGE));
         found.push(finding);
     }
     found
@@ -167,6 +222,12 @@ pub(crate) fn of_scene(scene: &Scene) -> Vec<Finding> {
 }
 
 fn of_need(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
+    let known = known_bad::of_gap(fate.need.rule, &scene.traits, scene.gbpages);
+    let found = of_need_alone(fate, scene).into_iter();
+    found.map(|finding| if finding.id == "gap" { finding.known(known) } else { finding }).collect()
+}
+
+fn of_need_alone(fate: &NeedFate, scene: &Scene) -> Vec<Finding> {
     let need = &fate.need;
     let supply = supply(&fate.ways);
     match &fate.fate {
@@ -308,6 +369,7 @@ fn of_grave_exposure(exposure: &Exposure) -> Vec<Finding> {
             .at(*part)
             .remedy(remedy)
             .link(rule.source)
+            .known(if exposure.requested { None } else { known_bad::of_exposure(rule.id) })
     };
     exposure.mapped.iter().map(finding).collect()
 }
@@ -326,8 +388,12 @@ fn of_cautions(exposures: &[Exposure]) -> Vec<Finding> {
     for (exposure, parts) in rules {
         let parts = ranges::normalise(parts);
         let rule = exposure.hazard.rule;
-        let bytes = ranges::total(&parts);
-        let why = format!("{bytes} bytes in {} ranges mapped by over-reach; unwise", parts.len());
+        let size = human_size(ranges::total(&parts));
+        let count = match parts.len() {
+            1 => String::new(),
+            many => format!(" in {many} ranges"),
+        };
+        let why = format!("{size}{count} mapped by over-reach; unwise");
         let finding =
             Finding::new("exposure", Severity::Info, Confidence::Certain, rule.title, why);
         let finding = finding.link(rule.source);

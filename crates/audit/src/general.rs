@@ -1,9 +1,11 @@
 //! From a page that was missing on one machine to the rule that would have covered it on any.
 
 use identmap::{PageSize, PhysRange};
-use identmap_linux::history::{self, Behaviour, Span};
+use identmap_linux::history::{self, Behaviour, Proof, Span};
+use identmap_linux::needs::{EFI_CONFIG_TABLE, EFI_SYSTEM_TABLE};
 use identmap_linux::{
-    Class, KernelVersion, Kind, Producer, Release, Releases, Traits, firmware, pfn_mapped, requests,
+    Class, KernelVersion, Kind, Need, Place, Producer, Release, Releases, Traits, firmware,
+    pfn_mapped, requests,
 };
 use identmap_machine::{Layout, Machine, MemType, ranges};
 
@@ -162,6 +164,48 @@ pub fn requested_by(
     found
 }
 
+/// The releases whose kernels request a need, as [`requested_by`]; `None` where that cannot be told.
+///
+/// Where its place is not known, a rule of Linux's that asks for it by name tells.
+#[must_use]
+pub fn requested_since(
+    machine: &Machine,
+    layout: Option<&Layout>,
+    kind: Kind,
+    need: &Need,
+) -> Option<Vec<Releases>> {
+    match &need.place {
+        Place::Known(range) => Some(requested_by(machine, layout, kind, &[*range])),
+        Place::Within { ranges, basis: None, .. } => {
+            Some(requested_by(machine, layout, kind, ranges))
+        }
+        Place::Within { .. } | Place::Unknown => {
+            let behaviour = match need.rule.id {
+                id if id == EFI_CONFIG_TABLE.id => &history::CONFIG_TABLE,
+                id if id == EFI_SYSTEM_TABLE.id => &history::FIRMWARE_TABLES,
+                _ => return None,
+            };
+            let lasts = |span: &&Span| {
+                let releases = span.releases;
+                span.proof == Proof::Read
+                    && (releases.before.is_none()
+                        || releases == Releases::rest_of_series(releases.from))
+            };
+            Some(behaviour.spans.iter().filter(lasts).map(|span| span.releases).collect())
+        }
+    }
+}
+
+/// [`releases_text`] of [`requested_since`]: `every release` where none of those known is without it.
+#[must_use]
+pub fn requested_since_text(found: &[Releases]) -> String {
+    match (found, turns().first()) {
+        ([], _) => "none".to_owned(),
+        ([only], Some(first)) if *only == Releases::since(*first) => "every release".to_owned(),
+        _ => releases_text(found, None),
+    }
+}
+
 /// Every release at which some behaviour of a producer turns. Sorted.
 fn turns() -> Vec<Release> {
     let spans = history::PRODUCER.iter().flat_map(|behaviour| behaviour.spans);
@@ -287,5 +331,32 @@ mod tests {
         let system = by(PhysRange::from_len(0xcb66_1018, 120).unwrap());
         assert_eq!(system, [Releases::since(Release::rc(5, 3, 1))]);
         assert_eq!(by(page(0xc7a0_2000)), [], "nobody requests what is only reserved");
+    }
+
+    #[test]
+    fn a_table_that_was_not_read_is_requested_by_the_same_releases() {
+        use identmap_linux::{Consumer, needs::needs};
+        let known = machine();
+        let mut unread = machine();
+        unread.efi.system_table = None;
+        unread.efi.config_table = None;
+        let layout = Layout::of(&known).unwrap();
+        let consumer =
+            Consumer { version: KernelVersion::parse("6.1.10", None).ok(), ..Consumer::default() };
+        for rule in [&EFI_SYSTEM_TABLE, &EFI_CONFIG_TABLE] {
+            let since = |machine: &Machine| {
+                let needs = needs(machine, Some(&layout), &consumer, Kind::Kexec);
+                let need = needs.into_iter().find(|need| need.rule == rule).unwrap();
+                let is_known = matches!(need.place, Place::Known(_));
+                (is_known, requested_since(machine, Some(&layout), Kind::Kexec, &need).unwrap())
+            };
+            let (known, unread) = (since(&known), since(&unread));
+            assert!(known.0 && !unread.0, "{}", rule.id);
+            assert_eq!(known.1, unread.1, "{}", rule.id);
+        }
+        let of_the_jump = identmap_linux::needs::of_the_jump(&unread, Some(&layout), Kind::Kexec);
+        let by = requested_since(&unread, Some(&layout), Kind::Kexec, &of_the_jump).unwrap();
+        assert_eq!(requested_since_text(&by), "every release");
+        assert_eq!(requested_since_text(&[]), "none");
     }
 }

@@ -3,15 +3,17 @@
 //! Where an address is not known, the table is drawn once for each place that makes a
 //! difference, so that every cell is a plain word again, under a stated condition.
 
+use core::fmt;
+
 use identmap::PhysRange;
 use identmap_linux::{
     Condition, Consumer, KernelVersion, Kind, Known, Need, Place, PolicyKind as LinuxPolicy,
-    Producer, Traits, needs,
+    Producer, Traits, needs, traps,
 };
 use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
 
-use crate::scene::{exposures, fate_in};
-use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage};
+use crate::scene::{Exposure, exposures, fate_in};
+use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage, doubts};
 
 /// One row: a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +24,51 @@ pub struct MatrixRow {
     pub config_table: bool,
     /// 1 GiB leaves in use.
     pub gbpages: bool,
+    /// The numbers of paging levels for which the row holds; empty where they are not told apart: the processor
+    /// has no 5 levels, or it is not known, or the consumer is run.
+    pub levels: Vec<LevelWay>,
+}
+
+/// Paging levels on both sides of the jump.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LevelWay {
+    /// Of the producer: 4 or 5.
+    pub from: u8,
+    /// Of the consumer: what it is built and told to run with.
+    pub to: u8,
+}
+
+impl fmt::Display for LevelWay {
+    /// `5->4`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{}", self.from, self.to)
+    }
+}
+
+impl LevelWay {
+    /// All that a machine can come to; none where there is nothing to tell apart.
+    #[must_use]
+    pub fn of(machine: &Machine) -> Vec<LevelWay> {
+        let cpu = &machine.cpu;
+        if cpu.la57 != Some(true) && cpu.la57_active != Some(true) {
+            return Vec::new();
+        }
+        let from = match cpu.la57_active {
+            Some(true) => &[5][..],
+            Some(false) => &[4],
+            None => &[4, 5],
+        };
+        from.iter().flat_map(|&from| [4, 5].map(|to| LevelWay { from, to })).collect()
+    }
+
+    /// Those of a row in a few words: `any`, or `4->4, 5->5`; empty where they are not told apart.
+    #[must_use]
+    pub fn words(of_row: &[LevelWay], all: &[LevelWay]) -> String {
+        if !of_row.is_empty() && of_row == all {
+            return "any".to_owned();
+        }
+        of_row.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// One column: a consumer.
@@ -128,7 +175,7 @@ pub fn matrix(
     entries: &[PhysRange],
 ) -> Matrix {
     let layout = Layout::of(machine);
-    let columns: Vec<(Machine, Vec<Need>)> = candidates
+    let columns: Vec<Column> = candidates
         .iter()
         .map(|candidate| {
             let mut seen = machine.clone();
@@ -136,22 +183,55 @@ pub fn matrix(
             let version = Some(candidate.version.clone());
             let consumer = Consumer { version, ..Consumer::default() };
             let needs = needs::needs(&seen, layout.as_ref(), &consumer, kind);
-            (seen, needs)
+            let doubtful = !doubts(&seen, layout.as_ref(), &consumer).is_empty();
+            Column { consumer, needs, doubtful }
         })
         .collect();
-    let rows = matrix_rows();
-    let maps: Vec<RowMap> = rows
-        .iter()
-        .map(|row| RowMap::of(row, machine, layout.as_ref(), &columns, kind, entries))
+    let maps: Vec<(MatrixRow, RowMap)> = matrix_rows()
+        .into_iter()
+        .map(|row| {
+            let map = RowMap::of(&row, machine, layout.as_ref(), &columns, kind, entries);
+            (row, map)
+        })
         .collect();
     let (places, what, assumed) = places(&maps, &columns);
+    let ways = LevelWay::of(machine);
+    let line = |map: &RowMap, way: Option<LevelWay>, place: &[PhysRange]| -> Vec<Outcome> {
+        let cell = |(number, column): (usize, &Column)| {
+            let outcome = map.outcome(column, number, way, place);
+            if column.doubtful { outcome.max(Outcome::Unknown) } else { outcome }
+        };
+        columns.iter().enumerate().map(cell).collect()
+    };
+    // A row for each way between levels that makes a difference anywhere.
+    let mut lines: Vec<(MatrixRow, &RowMap, Option<LevelWay>)> = Vec::new();
+    for (row, map) in &maps {
+        let all = |way| -> Vec<Vec<Outcome>> {
+            let nowhere = [Vec::new()];
+            places.iter().chain(&nowhere).map(|place| line(map, Some(way), place)).collect()
+        };
+        let mut apart: Vec<(Vec<LevelWay>, Vec<Vec<Outcome>>)> = Vec::new();
+        for &way in &ways {
+            let outcomes = all(way);
+            match apart.iter_mut().find(|(_, known)| *known == outcomes) {
+                Some((alike, _)) => alike.push(way),
+                None => apart.push((vec![way], outcomes)),
+            }
+        }
+        if apart.is_empty() {
+            lines.push((row.clone(), map, None));
+        }
+        for (levels, _) in apart {
+            let way = levels.first().copied();
+            lines.push((MatrixRow { levels, ..row.clone() }, map, way));
+        }
+    }
     let draw = |place: Vec<PhysRange>| {
-        let cell = |map: &RowMap, column: usize| map.outcome(&columns[column].1, column, &place);
-        let line = |map: &RowMap| (0..columns.len()).map(|column| cell(map, column)).collect();
-        Hypothesis { cells: maps.iter().map(line).collect(), what: what.clone(), place }
+        let cells = lines.iter().map(|(_, map, way)| line(map, *way, &place)).collect();
+        Hypothesis { cells, what: what.clone(), place }
     };
     let mut tables: Vec<Hypothesis> = Vec::new();
-    for table in places.into_iter().map(draw) {
+    for table in places.iter().cloned().map(&draw) {
         match tables.iter_mut().find(|known| known.cells == table.cells) {
             Some(known) => known.place = ranges::union(&known.place, &table.place),
             None => tables.push(table),
@@ -161,6 +241,7 @@ pub fn matrix(
         tables.push(draw(Vec::new()));
     }
     let label = |candidate: &Candidate| MatrixColumn { label: candidate.label.clone() };
+    let rows = lines.into_iter().map(|(row, ..)| row).collect();
     Matrix { rows, columns: candidates.iter().map(label).collect(), tables, assumed }
 }
 
@@ -201,12 +282,25 @@ pub fn matrix_rows() -> Vec<MatrixRow> {
     for config_table in [false, true] {
         for policy in [PolicyKind::RoundOut, PolicyKind::Exact] {
             for gbpages in [true, false] {
-                rows.push(MatrixRow { policy, config_table, gbpages });
+                rows.push(MatrixRow { policy, config_table, gbpages, levels: Vec::new() });
             }
         }
     }
-    rows.push(MatrixRow { policy: PolicyKind::Guarded, config_table: true, gbpages: true });
+    rows.push(MatrixRow {
+        policy: PolicyKind::Guarded,
+        config_table: true,
+        gbpages: true,
+        levels: Vec::new(),
+    });
     rows
+}
+
+/// A consumer, and what it touches.
+struct Column {
+    consumer: Consumer,
+    needs: Vec<Need>,
+    /// Something else keeps the answer from being known.
+    doubtful: bool,
 }
 
 /// What one producer maps, for each consumer (only `guarded` minds which).
@@ -214,6 +308,8 @@ struct RowMap {
     maps: Vec<Option<Coverage>>,
     traits: Traits,
     halts: bool,
+    /// Bits above 51 in the first entry of the top table.
+    flags: bool,
 }
 
 impl RowMap {
@@ -221,7 +317,7 @@ impl RowMap {
         row: &MatrixRow,
         machine: &Machine,
         layout: Option<&Layout>,
-        columns: &[(Machine, Vec<Need>)],
+        columns: &[Column],
         kind: Kind,
         entries: &[PhysRange],
     ) -> RowMap {
@@ -247,34 +343,52 @@ impl RowMap {
             })
             .ok()
         };
-        let maps: Vec<Option<Coverage>> = columns.iter().map(|(_, needs)| plan(needs)).collect();
+        let maps: Vec<Option<Coverage>> =
+            columns.iter().map(|column| plan(&column.needs)).collect();
         let halts = maps
             .iter()
             .flatten()
-            .any(|map| exposures(map, &hazards).iter().any(|e| e.is_grave() && !e.requested));
-        RowMap { maps, traits, halts }
+            .any(|map| exposures(map, &hazards).iter().any(Exposure::is_grave));
+        // The releases that set them request the configuration table, all of them; our own map has none.
+        let flags = row.config_table && row.policy != PolicyKind::Guarded;
+        RowMap { maps, traits, halts, flags }
     }
 
-    fn outcome(&self, needs: &[Need], column: usize, place: &[PhysRange]) -> Outcome {
-        let Some(map) = self.maps.get(column).and_then(Option::as_ref) else {
+    fn outcome(
+        &self,
+        column: &Column,
+        number: usize,
+        way: Option<LevelWay>,
+        place: &[PhysRange],
+    ) -> Outcome {
+        let Some(map) = self.maps.get(number).and_then(Option::as_ref) else {
             return Outcome::Unknown;
         };
         if self.halts {
             return Outcome::Halt;
         }
-        needs.iter().map(|need| self.of_need(need, map, place)).max().unwrap_or(Outcome::Ok)
+        let traits = Traits { noptishadow: self.flags && self.traits.noptishadow, ..self.traits };
+        if way.is_some_and(|way| way.from == 5 && way.to == 4)
+            && traps::drops_a_level_badly(&traits, &column.consumer)
+        {
+            return Outcome::Fail;
+        }
+        let change = way.is_some_and(|way| way.from != way.to);
+        let of_need = |need| self.of_need(need, map, change, place);
+        column.needs.iter().map(of_need).max().unwrap_or(Outcome::Ok)
     }
 
-    fn of_need(&self, need: &Need, map: &Coverage, place: &[PhysRange]) -> Outcome {
-        // What happens only if the number of paging levels changes is another table's business.
+    fn of_need(&self, need: &Need, map: &Coverage, change: bool, place: &[PhysRange]) -> Outcome {
         let conditions = match &need.certainty {
             identmap_linux::Certainty::Certain => &[][..],
             identmap_linux::Certainty::If(conditions) => conditions,
         };
-        if conditions.contains(&Condition::PagingLevelChange) {
+        // Where levels are not told apart, what is touched only if their number changes is left out.
+        if conditions.contains(&Condition::PagingLevelChange) && !change {
             return Outcome::Ok;
         }
-        let sure = conditions.iter().all(|c| *c == Condition::EfiInfoHandedOver);
+        let met = [Condition::EfiInfoHandedOver, Condition::PagingLevelChange];
+        let sure = conditions.iter().all(|condition| met.contains(condition));
         match fate_in(need, map, &self.traits) {
             Fate::Requested => Outcome::Ok,
             Fate::Lucky(_) => Outcome::Luck,
@@ -312,16 +426,16 @@ fn candidates(need: &Need) -> &[PhysRange] {
 /// The places in which needs of unknown address may lie, cut where the outcome changes;
 /// what they are; whether they rest on an assumption.
 fn places(
-    maps: &[RowMap],
-    columns: &[(Machine, Vec<Need>)],
+    maps: &[(MatrixRow, RowMap)],
+    columns: &[Column],
 ) -> (Vec<Vec<PhysRange>>, Vec<String>, bool) {
     let mut pieces: Vec<PhysRange> = Vec::new();
     let mut what: Vec<String> = Vec::new();
     let mut assumed = false;
-    for (column, (_, needs)) in columns.iter().enumerate() {
-        for need in needs {
+    for (number, column) in columns.iter().enumerate() {
+        for need in &column.needs {
             let Place::Within { ranges, basis: Some(basis), .. } = &need.place else { continue };
-            if maps.iter().all(|map| map.asks(need, column)) {
+            if maps.iter().all(|(_, map)| map.asks(need, number)) {
                 continue;
             }
             if !what.contains(&need.what) {
@@ -342,8 +456,8 @@ impl RowMap {
 }
 
 /// Cuts ranges wherever some map begins or ends to map, or to reach over.
-fn cut(ranges: &[PhysRange], maps: &[RowMap]) -> Vec<PhysRange> {
-    let coverages = || maps.iter().flat_map(|map| map.maps.iter().flatten());
+fn cut(ranges: &[PhysRange], maps: &[(MatrixRow, RowMap)]) -> Vec<PhysRange> {
+    let coverages = || maps.iter().flat_map(|(_, map)| map.maps.iter().flatten());
     let mut edges: Vec<u64> = coverages()
         .flat_map(|map| map.mapped.iter().chain(&map.requested))
         .flat_map(|range| [range.start().get(), range.end().get()])
@@ -361,4 +475,60 @@ fn cut(ranges: &[PhysRange], maps: &[RowMap]) -> Vec<PhysRange> {
         pieces.extend(PhysRange::new(start, range.end().get()));
     }
     pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use identmap_linux::history::{CONFIG_TABLE, NOPTISHADOW};
+    use identmap_machine::{parse, sample};
+
+    fn drawn(la57: Option<bool>, active: Option<bool>) -> Matrix {
+        let sample = sample("laptop-2024").unwrap();
+        let mut machine = parse::machine(sample.name, sample.bytes).unwrap();
+        (machine.cpu.sev, machine.cpu.la57, machine.cpu.la57_active) = (Some(false), la57, active);
+        let of = |release: &str| Candidate {
+            version: KernelVersion::parse(release, None).unwrap(),
+            sev: None,
+            label: release.to_owned(),
+        };
+        matrix(&machine, &[of("5.10.200"), of("6.12.107")], Kind::Kexec, &[])
+    }
+
+    /// The lab's cells 6.12-5level-to-5.10 and 6.12-5level-to-6.12-no5lvl (docs/kexec-lab.md).
+    #[test]
+    fn five_levels_into_a_kernel_with_four_fail_where_the_lab_saw_it() {
+        for table in [drawn(Some(true), None), drawn(Some(true), Some(true))] {
+            for (row, cells) in table.rows.iter().zip(&table.tables[0].cells) {
+                let down = row.levels.contains(&LevelWay { from: 5, to: 4 });
+                let ours = row.policy == PolicyKind::Guarded;
+                let fails = down && row.config_table && !ours;
+                let expected = if fails { Outcome::Fail } else { Outcome::Ok };
+                assert_eq!(cells[..], [expected, Outcome::Ok], "{row:?}");
+                assert!(!fails || row.levels.len() == 1, "{row:?}");
+            }
+            let split = |config: bool| {
+                let rows = table.rows.iter().filter(|row| row.config_table == config);
+                rows.filter(|row| row.policy == PolicyKind::Exact && row.gbpages).count()
+            };
+            assert_eq!((split(true), split(false)), (2, 1), "rows of their own where it matters");
+        }
+    }
+
+    #[test]
+    fn levels_are_told_apart_only_where_there_is_a_choice() {
+        for table in [drawn(Some(false), Some(false)), drawn(None, None)] {
+            assert_eq!(table.rows, matrix_rows());
+        }
+        let up = drawn(Some(true), Some(false));
+        assert!(up.rows.iter().all(|row| row.levels.len() == 2), "from 4 nothing differs");
+    }
+
+    #[test]
+    fn who_sets_flags_in_the_top_table_requests_the_configuration_table() {
+        for span in NOPTISHADOW.spans {
+            assert_ne!(CONFIG_TABLE.over(span.releases).certain(), Some(&false));
+            assert!(CONFIG_TABLE.spans.iter().any(|s| s.releases.covers(&span.releases)));
+        }
+    }
 }

@@ -47,23 +47,21 @@ impl NeedFate {
     }
 }
 
-/// One [`NeedFate`] for each thing needed, with all the ways in which it is.
-fn gather(needs: &[Need], fate: impl Fn(&Need) -> Fate) -> Vec<NeedFate> {
-    let mut gathered: Vec<NeedFate> = Vec::new();
+/// Each thing needed once, with all the ways in which it is: it is if all conditions of one of them hold.
+#[must_use]
+pub fn gathered(needs: &[Need]) -> Vec<(&Need, Vec<Vec<Condition>>)> {
+    let mut gathered: Vec<(&Need, Vec<Vec<Condition>>)> = Vec::new();
     for need in needs {
         let way = match &need.certainty {
             Certainty::Certain => Vec::new(),
             Certainty::If(conditions) => conditions.clone(),
         };
-        let same = |known: &&mut NeedFate| {
-            let known = &known.need;
+        let same = |(known, _): &&mut (&Need, _)| {
             (known.rule.id, &known.what, &known.place) == (need.rule.id, &need.what, &need.place)
         };
         match gathered.iter_mut().find(same) {
-            Some(known) => known.ways.push(way),
-            None => {
-                gathered.push(NeedFate { need: need.clone(), ways: vec![way], fate: fate(need) });
-            }
+            Some((_, ways)) => ways.push(way),
+            None => gathered.push((need, vec![way])),
         }
     }
     gathered
@@ -205,7 +203,12 @@ impl Stage<'_> {
         list: RequestList,
         coverage: Coverage,
     ) -> Scene {
-        let needs = gather(self.needs, |need| fate_in(need, &coverage, &traits));
+        let fated = |(need, ways): (&Need, _)| NeedFate {
+            need: need.clone(),
+            ways,
+            fate: fate_in(need, &coverage, &traits),
+        };
+        let needs = gathered(self.needs).into_iter().map(fated).collect();
         let exposures = exposures(&coverage, self.hazards);
         Scene {
             traits,
@@ -247,10 +250,14 @@ pub fn forbidden(hazards: &[Hazard], requests: &[PhysRange]) -> Vec<PhysRange> {
 /// Whether the producer requests this by name, so that it is mapped wherever it lies
 /// (`init_pgtable()`: every segment, the EFI system table, the configuration table).
 fn asks_by_name(need: &Need, traits: &Traits) -> bool {
-    use identmap_linux::needs::{EFI_CONFIG_TABLE, EFI_SYSTEM_TABLE, OLD_EFI, SEGMENTS};
+    use identmap_linux::needs::{
+        EFI_CONFIG_TABLE, EFI_SYSTEM_TABLE, OLD_EFI, RELOCATE_KERNEL, SEGMENTS,
+    };
     let rule = need.rule.id;
     let system_table = need.what == "EFI system table";
+    // Memory that the running kernel allocates is in its direct map.
     rule == SEGMENTS.id
+        || rule == RELOCATE_KERNEL.id
         || rule == EFI_SYSTEM_TABLE.id && traits.firmware_tables
         || rule == EFI_CONFIG_TABLE.id && traits.config_table
         || rule == OLD_EFI.id && system_table && traits.firmware_tables

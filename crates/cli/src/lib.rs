@@ -4,6 +4,8 @@
 
 mod args;
 mod commands;
+mod complaints;
+mod deadline;
 mod disk;
 mod firmware;
 mod image;
@@ -49,6 +51,8 @@ pub fn run() -> ExitCode {
         Command::Triage(args) => commands::triage::run(args, &cli.output),
         Command::Decode(args) => commands::decode::run(args, &cli.output),
         Command::Fleet(args) => commands::fleet::run(args, &cli.output),
+        Command::Known(args) => commands::known::run(args, &cli.output),
+        Command::Needs(args) => commands::needs::run(args, &cli.output),
         Command::Ranges(args) => commands::ranges::run(args, &cli.output),
         Command::Report(args) => commands::report::run(args, &cli.output),
         Command::Tables(args) => commands::tables::run(args, &cli.output),

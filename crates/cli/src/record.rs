@@ -33,7 +33,7 @@ pub(crate) struct Record {
     pub(crate) kernel: String,
     pub(crate) command_line: String,
     pub(crate) verdict: String,
-    /// Start and length of each segment, by address; empty where the kernel chose them.
+    /// Start and length of each segment, by address; empty where the kernel chose them, until they are read.
     pub(crate) segments: Vec<(u64, u64)>,
     /// The segments that the kernel held before, where they could be read.
     pub(crate) before: Option<Vec<(u64, u64)>>,
@@ -48,7 +48,8 @@ pub(crate) enum State {
     Ours(Box<Record>),
     /// Another program's image.
     Foreign,
-    /// A load was killed; whether before the kernel took the image or after cannot be told, for this reason.
+    /// It cannot be told, for this reason: a load was killed, before the kernel took the image or after; or the
+    /// kernel could not be asked.
     Unclear(String),
 }
 
@@ -85,9 +86,18 @@ impl Record {
     }
 }
 
-/// Step 3.
+/// Step 3. Where the kernel chose the segments they are noted, as far as they can be read: another program's image
+/// would be taken for this one otherwise.
 pub(crate) fn commit(kind: Kind) -> io::Result<()> {
-    fs::rename(path("pending", kind), path("loaded", kind))
+    let chosen = read("pending", kind).filter(|record| record.segments.is_empty());
+    fs::rename(path("pending", kind), path("loaded", kind))?;
+    if let (Some(mut record), Ok(held)) = (chosen, held(kind)) {
+        record.segments = held;
+        let json = serde_json::to_vec_pretty(&record).map_err(io::Error::other)?;
+        output::write_file(&path("loaded", kind), &json, 0o600)
+            .map_err(|Failure(why)| io::Error::other(why))?;
+    }
+    Ok(())
 }
 
 /// The system call failed: what was there before is there.
@@ -115,8 +125,10 @@ pub(crate) fn segment_lists(kind: Kind) -> Vec<Vec<PhysRange>> {
 /// # Errors
 /// Why they cannot be read.
 pub(crate) fn held(kind: Kind) -> Result<Vec<(u64, u64)>, String> {
-    if !is_loaded(kind) {
-        return Ok(Vec::new());
+    match asked(kind) {
+        Some(true) => {}
+        Some(false) => return Ok(Vec::new()),
+        None => return Err(format!("{} cannot be read", file(kind))),
     }
     match loaded::read(kind, &Wishes::default()) {
         Ok(Some(image)) => {
@@ -131,8 +143,10 @@ pub(crate) fn held(kind: Kind) -> Result<Vec<(u64, u64)>, String> {
 
 /// What is loaded now.
 pub(crate) fn state(kind: Kind) -> State {
-    if !is_loaded(kind) {
-        return State::Nothing;
+    match asked(kind) {
+        Some(true) => {}
+        Some(false) => return State::Nothing,
+        None => return State::Unclear(format!("{} cannot be read", file(kind))),
     }
     decide(read("loaded", kind), read("pending", kind), || held(kind))
 }
@@ -158,7 +172,10 @@ fn decide(
                 _ => State::Unclear("what was loaded before could not be read".to_owned()),
             }
         }
-        (Some(loaded), None, Ok(_)) if loaded.segments.is_empty() => State::Ours(Box::new(loaded)),
+        (Some(loaded), None, Ok(_)) if loaded.segments.is_empty() => State::Unclear(
+            "the kernel chose its segments, and they could not be read when it was loaded"
+                .to_owned(),
+        ),
         (_, _, Ok(_)) => State::Foreign,
         // Without the kernel's word a record alone is believed: nothing was interrupted.
         (Some(loaded), None, Err(_)) => State::Ours(Box::new(loaded)),
@@ -166,12 +183,29 @@ fn decide(
     }
 }
 
-fn is_loaded(kind: Kind) -> bool {
-    let file = match kind {
+/// Whether an image is loaded; `None` if the kernel does not tell. One without kexec has no such file, where it
+/// has others; where there is none at all, no sysfs is mounted.
+fn asked(kind: Kind) -> Option<bool> {
+    let others = || fs::read_dir("/sys/kernel").is_ok_and(|mut files| files.next().is_some());
+    told(fs::read_to_string(file(kind)), others)
+}
+
+fn told(file: io::Result<String>, others: impl FnOnce() -> bool) -> Option<bool> {
+    match file {
+        Ok(text) => match text.trim() {
+            "1" => Some(true),
+            "0" => Some(false),
+            _ => None,
+        },
+        Err(error) => (error.kind() == io::ErrorKind::NotFound && others()).then_some(false),
+    }
+}
+
+fn file(kind: Kind) -> &'static str {
+    match kind {
         Kind::Kexec => "/sys/kernel/kexec_loaded",
         Kind::Kdump => "/sys/kernel/kexec_crash_loaded",
-    };
-    line(file).is_some_and(|text| text == "1")
+    }
 }
 
 fn read(name: &str, kind: Kind) -> Option<Record> {
@@ -233,6 +267,27 @@ mod tests {
         assert_eq!(told(Some(&new), None, &[(2, 1)]), "new");
         assert_eq!(told(Some(&old), Some(&new), &[(3, 1)]), "foreign");
         assert_eq!(told(None, None, &[(3, 1)]), "foreign");
+    }
+
+    /// Another program loads an image after `load -s`: it was still called ours.
+    #[test]
+    fn an_image_of_unknown_segments_is_not_taken_for_ours() {
+        let state = decide(Some(record("ours", &[])), None, || Ok(vec![(7, 7)]));
+        assert_eq!(kernel(&state), "unclear");
+        let state = decide(Some(record("ours", &[(1, 1)])), None, || Ok(vec![(7, 7)]));
+        assert_eq!(kernel(&state), "foreign");
+    }
+
+    /// Without sysfs it was said that nothing is loaded.
+    #[test]
+    fn a_kernel_that_cannot_be_asked_is_no_answer() {
+        let missing = || Err(io::Error::from(io::ErrorKind::NotFound));
+        assert_eq!(told(Ok("1\n".to_owned()), || true), Some(true));
+        assert_eq!(told(Ok("0\n".to_owned()), || true), Some(false));
+        assert_eq!(told(Ok(String::new()), || true), None);
+        assert_eq!(told(missing(), || true), Some(false));
+        assert_eq!(told(missing(), || false), None);
+        assert_eq!(told(Err(io::Error::from(io::ErrorKind::PermissionDenied)), || true), None);
     }
 
     #[test]

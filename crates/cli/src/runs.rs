@@ -31,11 +31,8 @@ pub(crate) fn check(
     source: &str,
     bundle: Option<&Bundle>,
 ) -> Result<Sight, Failure> {
-    let cpu = processor(entry, machine)?;
+    let ground = Ground::of(entry, machine, source, bundle)?;
     let image = kernel(path)?;
-    let hazards = hazards(machine);
-    let layout = Layout::of(machine);
-    let known = firmware::known(source, machine, bundle);
     let mut sight = Sight {
         version: version(&image),
         seen: Vec::new(),
@@ -43,7 +40,7 @@ pub(crate) fn check(
         assumptions: Vec::new(),
     };
     let mut segments = Vec::new();
-    match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
+    match ground.load(machine, &image, path)? {
         Err(finding) => {
             let findings = vec![finding];
             for (traits, gbpages) in ways(producer, machine) {
@@ -55,8 +52,8 @@ pub(crate) fn check(
             let mut run = |scene: &_| emulate(scene);
             let mut runs = Runs::new(&mut run);
             for (traits, gbpages) in ways(producer, machine) {
-                let jump =
-                    Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards: &hazards };
+                let hazards = &ground.hazards;
+                let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
                 let observed = jump.observe(&mut runs).map_err(Failure::new)?;
                 let row = run_row(&traits, gbpages, &observed);
                 if !sight.rows.contains(&row) {
@@ -86,12 +83,9 @@ pub(crate) fn diagnose(
     source: &str,
     bundle: Option<&Bundle>,
 ) -> Result<(Option<KernelVersion>, Vec<Found>, Vec<String>), Failure> {
-    let cpu = processor(entry, machine)?;
+    let ground = Ground::of(entry, machine, source, bundle)?;
     let image = kernel(path)?;
-    let hazards = hazards(machine);
-    let layout = Layout::of(machine);
-    let known = firmware::known(source, machine, bundle);
-    let loaded = match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
+    let loaded = match ground.load(machine, &image, path)? {
         Ok(loaded) => loaded,
         Err(finding) => {
             let trial = identmap_audit::Trial::Unknown(finding.why.clone());
@@ -115,7 +109,8 @@ pub(crate) fn diagnose(
     let mut runs = Runs::new(&mut run);
     let mut all: Vec<Found> = Vec::new();
     for (traits, gbpages) in ways(producer, machine) {
-        let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards: &hazards };
+        let hazards = &ground.hazards;
+        let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
         let (diagnosis, general) = jump.diagnose_and_generalise(&mut runs);
         all.push(Found { label: label(&traits, gbpages), diagnosis, general });
     }
@@ -132,18 +127,15 @@ pub(crate) fn matrix(
     source: &str,
     bundle: Option<&Bundle>,
 ) -> Result<Matrix, Failure> {
-    let cpu = processor(entry, machine)?;
-    let hazards = hazards(machine);
-    let layout = Layout::of(machine);
-    let known = firmware::known(source, machine, bundle);
+    let ground = Ground::of(entry, machine, source, bundle)?;
     let (mut labels, mut columns) = (Vec::new(), Vec::new());
     for path in paths {
         let image = kernel(path)?;
         let name = version(&image).map_or_else(|| path.display().to_string(), |v| v.text);
         progress(&name);
         labels.push(name);
-        columns.push(match load(machine, layout.as_ref(), &image, (entry, cpu), &known, path)? {
-            Ok(loaded) => column(&loaded, entries, &hazards)?,
+        columns.push(match ground.load(machine, &image, path)? {
+            Ok(loaded) => column(&loaded, entries, &ground.hazards)?,
             Err(_) => Vec::new(),
         });
     }
@@ -171,39 +163,61 @@ fn column(
     Ok(cells)
 }
 
-/// The consumer on the machine; or a finding, where that is for want of a fact.
-fn load<'a>(
-    machine: &'a Machine,
-    layout: Option<&'a Layout>,
-    image: &'a [u8],
-    (entry, cpu): (&'a Entry, CpuProfile),
-    known: &'a [Content],
-    path: &Path,
-) -> Result<Result<Loaded<'a>, Finding>, Failure> {
-    let Some(layout) = layout else {
-        let why = "no memory map is known, so there is nowhere to put the kernel";
-        let what = "the run of the kernel's first instructions cannot tell";
-        let id = "preflight-unknown";
-        return Ok(Err(Finding::new(id, Severity::Warning, Confidence::Unknown, what, why)));
-    };
-    let setup = Setup {
-        machine,
-        layout,
-        image,
-        cmdline: entry.cmdline.as_deref().unwrap_or_default(),
-        initrd_len: entry.initrd_size.unwrap_or(0),
-        strategy: Strategy::TopDown,
-        cpu,
-        known,
-        limits: Limits::default(),
-    };
-    match setup.load() {
-        Ok(loaded) => Ok(Ok(loaded)),
-        Err(
-            error
-            @ (SetupError::SystemTable | SetupError::ConfigTable | SetupError::EncryptedGuest),
-        ) => Ok(Err(not_set_up(&error))),
-        Err(error) => Err(Failure(format!("{}: {error}", path.display()))),
+/// What the runs of any kernel on a machine have in common.
+struct Ground<'a> {
+    entry: &'a Entry,
+    cpu: CpuProfile,
+    layout: Option<Layout>,
+    hazards: Vec<Hazard>,
+    known: Vec<Content>,
+}
+
+impl<'a> Ground<'a> {
+    /// Notes the processor that is supposed in the machine.
+    fn of(
+        entry: &'a Entry,
+        machine: &mut Machine,
+        source: &str,
+        bundle: Option<&Bundle>,
+    ) -> Result<Self, Failure> {
+        let cpu = processor(entry, machine)?;
+        let known = firmware::known(source, machine, bundle);
+        Ok(Ground { entry, cpu, layout: Layout::of(machine), hazards: hazards(machine), known })
+    }
+
+    /// The kernel on the machine; or a finding, where that is for want of a fact.
+    fn load<'b>(
+        &'b self,
+        machine: &'b Machine,
+        image: &'b [u8],
+        path: &Path,
+    ) -> Result<Result<Loaded<'b>, Finding>, Failure> {
+        let Some(layout) = &self.layout else {
+            let why = "no memory map is known, so there is nowhere to put the kernel";
+            let what = "the run of the kernel's first instructions cannot tell";
+            let id = "preflight-unknown";
+            return Ok(Err(Finding::new(id, Severity::Warning, Confidence::Unknown, what, why)));
+        };
+        let setup = Setup {
+            machine,
+            layout,
+            image,
+            cmdline: self.entry.cmdline.as_deref().unwrap_or_default(),
+            initrd_len: self.entry.initrd_size.unwrap_or(0),
+            strategy: Strategy::TopDown,
+            cpu: self.cpu,
+            known: &self.known,
+            limits: Limits::default(),
+        };
+        match setup.load() {
+            Ok(loaded) => Ok(Ok(loaded)),
+            Err(
+                error @ (SetupError::SystemTable
+                | SetupError::ConfigTable
+                | SetupError::EncryptedGuest),
+            ) => Ok(Err(not_set_up(&error))),
+            Err(error) => Err(Failure(format!("{}: {error}", path.display()))),
+        }
     }
 }
 

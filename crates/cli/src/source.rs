@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 
+use identmap_linux::firmware::config_entry_len;
 use identmap_linux::{Consumer, KernelVersion, Producer};
 use identmap_machine::bundle::Bundle;
 use identmap_machine::parse::{self, MAX_INPUT};
@@ -11,6 +12,7 @@ use identmap_machine::{ConfigTable, Machine, Uv, sample, samples};
 
 use crate::args::Facts;
 use crate::live;
+use crate::loading;
 use crate::output::Failure;
 
 /// Reads a machine, and adds what the command line knows better.
@@ -30,7 +32,9 @@ pub(crate) fn machine_and_bundle(
 
 fn read(source: &str) -> Result<(Machine, Option<Bundle>), Failure> {
     if source == "live" {
-        return Ok((live::machine(), None));
+        let mut machine = live::machine();
+        machine.kho_scratch = loading::kho_scratch();
+        return Ok((machine, None));
     }
     let (name, bytes) = content(source)?;
     if !Bundle::is_in(&bytes) {
@@ -96,13 +100,20 @@ pub(crate) fn apply(machine: &mut Machine, facts: &Facts) -> Result<(), Failure>
     if let Some(sev) = &facts.sev {
         machine.cpu.sev = Some(sev == "on");
     }
+    if let Some(la57) = &facts.la57 {
+        machine.cpu.la57 = Some(la57 == "on");
+        if la57 == "off" {
+            machine.cpu.la57_active = Some(false);
+        }
+    }
     if let Some(address) = facts.system_table {
         machine.efi.system_table = Some(address);
         machine.efi.booted = Some(true);
     }
     if let Some(range) = facts.config_table {
         // An address alone is a range of one byte: where it begins is known, not how long it is.
-        let entries = (range.len() > 1).then(|| range.len().div_ceil(24));
+        let entry = config_entry_len(machine);
+        let entries = (range.len() > 1).then(|| range.len().div_ceil(entry));
         machine.efi.config_table = Some(ConfigTable { address: range.start(), entries });
         machine.efi.booted = Some(true);
     }
@@ -140,4 +151,29 @@ pub(crate) fn consumer(facts: &Facts) -> Result<Consumer, Failure> {
         ),
     };
     Ok(Consumer { version, ..Consumer::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use identmap_linux::RequestSource;
+    use identmap_linux::{Kind, requests};
+
+    /// Entries of 32-bit firmware have 16 bytes. With 24 for each, 160 bytes were 7 entries, of which 112 bytes
+    /// were needed, and the rest was not looked at.
+    #[test]
+    fn all_of_a_configuration_table_is_taken_whatever_the_firmware() {
+        for (is_64bit, len) in [(None, 168), (Some(true), 168), (Some(false), 160)] {
+            let mut machine = Machine::default();
+            machine.efi.is_64bit = is_64bit;
+            let config_table = identmap::PhysRange::from_len(0x7000_0018, 160).ok();
+            apply(&mut machine, &Facts { config_table, ..Facts::default() }).unwrap();
+            let producer = producer(&machine);
+            let asks = producer.traits().candidates().iter().find(|traits| traits.config_table);
+            let list = requests(&machine, None, asks.unwrap(), Kind::Kexec);
+            let of_table = |r: &&identmap_linux::Request| r.source == RequestSource::EfiConfigTable;
+            let range = list.requests.iter().find(of_table).unwrap().range;
+            assert_eq!(range.len(), len, "{is_64bit:?}");
+        }
+    }
 }

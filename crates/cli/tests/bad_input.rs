@@ -156,3 +156,95 @@ fn a_file_of_requests_is_read_line_by_line() {
         assert!(said.contains(place), "{said}");
     }
 }
+
+/// A pipe with a name, gone at the end.
+struct Pipe(std::path::PathBuf);
+
+impl Pipe {
+    fn new(name: &str) -> Pipe {
+        let path = std::env::temp_dir().join(format!("identmap-{name}-{}", std::process::id()));
+        let made = Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        Pipe(path)
+    }
+
+    fn name(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_fills_ends_the_wait_and_prints_nothing() {
+    let pipe = Pipe::new("empty");
+    for args in [&["check"][..], &["check", "--json"], &["check", "-q"], &["needs"]] {
+        let output = identmap(&[args, &[pipe.name(), "--timeout", "1"]].concat(), b"");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(3), 0), "{args:?}: {said}");
+        assert!(said.contains(pipe.name()) && said.contains("within 1 s"), "{said}");
+    }
+    // Somebody has it open, writes a piece, and never closes it.
+    let mut held = std::fs::OpenOptions::new().read(true).write(true).open(&pipe.0).unwrap();
+    held.write_all(b"BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n").unwrap();
+    let (code, said) = outcome(&["check", pipe.name(), "--timeout", "1"], b"");
+    assert_eq!(code, Some(3), "{said}");
+    // The kernel too: without an emulator that is known before.
+    if cfg!(feature = "preflight") {
+        let kernel = ["check", "sample:ec2-t3", "--timeout", "1", "--kernel", pipe.name()];
+        assert_eq!(outcome(&kernel, b"").0, Some(3));
+        let (code, said) =
+            outcome(&["preflight", pipe.name(), "sample:ec2-t3", "--timeout", "1"], b"");
+        assert_eq!(code, Some(3), "{said}");
+    }
+}
+
+#[test]
+fn a_fleet_goes_on_without_the_machine_that_hangs() {
+    let pipe = Pipe::new("fleet");
+    let folder = std::env::temp_dir().join(format!("identmap-late-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("out.jsonl");
+    let names = ["sample:ec2-t3", pipe.name(), "sample:bios-x8sie"];
+    let more = ["--timeout", "1", "--json", "-o", file.to_str().unwrap()];
+    let (code, said) = outcome(&[&["fleet"][..], &names, &more].concat(), b"");
+    assert_eq!(code, Some(3), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let rows: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let verdicts: Vec<&str> = rows.iter().map(|row| row["verdict"].as_str().unwrap()).collect();
+    let late = verdicts.iter().filter(|verdict| **verdict == "unreadable").count();
+    assert_eq!((verdicts.len(), late), (3, 1), "{text}");
+    assert!(text.contains("no answer within 1 s"), "{text}");
+    // Written in one step: nothing else is left there.
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_fleet_of_which_nothing_can_be_read_is_unusable() {
+    for fail_on in ["error", "never"] {
+        let (code, said) = outcome(&["fleet", "/nonexistent", "--fail-on", fail_on], b"");
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("nothing of what was named"), "{said}");
+    }
+    let (code, _) = outcome(&["fleet", "/nonexistent", "sample:ec2-t3"], b"");
+    assert_eq!(code, Some(3), "of one it can be told");
+}
+
+#[test]
+fn input_without_an_end_is_an_error() {
+    for args in [["check", "/dev/zero"], ["check", "-"], ["fleet", "/dev/zero"], ["decode", "-"]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(args)
+            .stdin(std::fs::File::open("/dev/zero").unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+    }
+}

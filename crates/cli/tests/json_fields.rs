@@ -5,12 +5,11 @@ use std::process::Command;
 
 use identmap_machine::bundle::{Bundle, Facts};
 use identmap_machine::live::Content;
+use made_kernel::BzImage;
 use serde_json::Value;
 
 #[path = "support/kernel.rs"]
 mod kernel;
-#[path = "support/bzimage.rs"]
-mod made_kernel;
 #[path = "support/samples.rs"]
 mod samples;
 
@@ -34,6 +33,7 @@ fn explain_fields_are_documented() {
     let lines = [
         "explain 0x100000 sample:laptop-2024",
         "explain 0xc7a01000 sample:laptop-2024 --policy exact",
+        "explain 0xc7a01000 sample:laptop-2024 --producer 6.7.5",
     ];
     assert_fields_are_documented("explain", lines.map(words));
 }
@@ -62,6 +62,19 @@ fn diff_fields_are_documented() {
 #[test]
 fn ranges_fields_are_documented() {
     assert_fields_are_documented("ranges", [words("ranges sample:laptop-2024")]);
+}
+
+#[test]
+fn known_fields_are_documented() {
+    assert_fields_are_documented("known", [words("known"), words("known --consumer 6.12.30")]);
+}
+
+#[test]
+fn needs_fields_are_documented() {
+    let lines = SAMPLES.iter().map(|name| words(&format!("needs sample:{name} --all")));
+    let known =
+        "needs sample:laptop-2024 --producer 6.7.6 --consumer 6.7.6 --config-table 0xc7a01018+360";
+    assert_fields_are_documented("needs", lines.chain([words(known)]));
 }
 
 #[test]
@@ -109,6 +122,7 @@ fn decode_fields_are_documented() {
         format!("decode {dumps}/forms.txt --machine sample:laptop-2024"),
         format!("decode {dumps}/kexec-debug-gap.txt --machine sample:laptop-2024"),
         format!("decode {} --machine {}", odd.display(), machine.display()),
+        format!("decode {dumps}/../errors/kexec-load.txt"),
     ];
     assert_fields_are_documented("decode", lines.iter().map(|line| words(line)));
     std::fs::remove_file(&odd).unwrap();
@@ -134,7 +148,8 @@ fn capture_fields_are_documented() {
 #[test]
 fn load_fields_are_documented() {
     let file = std::env::temp_dir().join(format!("identmap-fields-{}", std::process::id()));
-    std::fs::write(&file, made_kernel::bzimage()).expect("a temporary file");
+    let kernel = BzImage { version: "6.1.76 (build@host) #1", ..BzImage::default() };
+    std::fs::write(&file, kernel.bytes()).expect("a temporary file");
     let line = |rest: &str| words(&format!("load {} {rest}", file.display()));
     let laptop = "--source sample:laptop-2024 --levels 4 --producer 6.7.6";
     let lines = [

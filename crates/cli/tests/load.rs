@@ -4,10 +4,9 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use made_kernel::BzImage;
 use serde_json::Value;
 
-#[path = "support/bzimage.rs"]
-mod made_kernel;
 #[path = "support/samples.rs"]
 mod samples;
 
@@ -21,7 +20,9 @@ impl Files {
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&directory);
         fs::create_dir_all(&directory).unwrap();
-        fs::write(directory.join("vmlinuz"), made_kernel::bzimage()).unwrap();
+        let version = "6.1.76 (build@host) #1";
+        let kernel = BzImage { init_size: 48 << 20, version, ..BzImage::default() };
+        fs::write(directory.join("vmlinuz"), kernel.bytes()).unwrap();
         fs::write(directory.join("initrd"), vec![0x30; 70_000]).unwrap();
         Files(directory)
     }
@@ -92,6 +93,38 @@ fn a_plan_for_every_sample_keeps_to_itself() {
         assert_eq!(plan["map"]["exposure_bytes"], 0);
     }
     assert!(planned >= 8, "{planned}");
+}
+
+/// An ELF kernel has no header that says whether it can be entered with 5 levels, and no decompressor to change
+/// them. Built without support for them it loads a root of 4 levels and resets: by rules alone it was safe.
+#[test]
+fn an_elf_kernel_under_5_levels_is_not_safe_by_rules_alone() {
+    let files = Files::new("load-elf");
+    // One segment of 16 bytes at 16 MiB, which is the entry: hlt.
+    let mut elf = b"\x7fELF\x02\x01\x01".to_vec();
+    elf.resize(16, 0);
+    elf.extend([2_u16, 62, 1, 0].iter().flat_map(|half| half.to_le_bytes()));
+    elf.extend([0x100_0000_u64, 64, 0].iter().flat_map(|word| word.to_le_bytes()));
+    elf.extend([0; 4]);
+    elf.extend([64_u16, 56, 1, 0, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
+    elf.extend([1_u32, 5].iter().flat_map(|half| half.to_le_bytes()));
+    let header = [120_u64, 0xffff_ffff_8100_0000, 0x100_0000, 16, 16, 0x20_0000];
+    elf.extend(header.iter().flat_map(|word| word.to_le_bytes()));
+    elf.extend([0xf4; 16]);
+    fs::write(files.path("vmlinux"), elf).unwrap();
+    let verdict = |levels: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_identmap"));
+        command.args(["load", &files.path("vmlinux"), "--json", "--levels", levels]);
+        command.args(["--source", "sample:laptop-2024", "--producer", "6.7.6", "--sev", "on"]);
+        command.args(["--uv", "off", "--system-table", "0xcb661018"]);
+        command.args(["--config-table", "0xc7a01018-0xc7a01167"]);
+        let output = command.output().expect("the binary runs");
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        plan["verdict"].as_str().unwrap().to_owned()
+    };
+    let run = cfg!(feature = "preflight");
+    assert_eq!(verdict("4"), if run { "unsafe" } else { "safe" });
+    assert_eq!(verdict("5"), if run { "unsafe" } else { "unknown" });
 }
 
 /// The laptop of 2024 with a producer that resets it: under our map the configuration table is there.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use made_kernel::BzImage;
 use serde_json::Value;
 
 /// 2 GiB of RAM, booted by BIOS, a hole at 2 GiB, and a table above.
@@ -89,25 +90,7 @@ fn answer(folder: &Folder, name: &str, image: &[u8], more: &[&str]) -> (i32, Val
 
 /// A sound bzImage with this code at its 64-bit entry.
 fn image(code: &[u8]) -> Vec<u8> {
-    let mut image = vec![0; 1024 + 0x200];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]);
-    put(0x1fe, &0xaa55_u16.to_le_bytes());
-    put(0x201, &[0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &0x20f_u16.to_le_bytes());
-    put(0x211, &[1]);
-    put(0x230, &0x20_0000_u32.to_le_bytes());
-    put(0x234, &[1]);
-    put(0x236, &0x7f_u16.to_le_bytes());
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x258, &0x100_0000_u64.to_le_bytes());
-    put(0x260, &0x10_0000_u32.to_le_bytes());
-    image.extend(code);
-    image.resize(image.len().next_multiple_of(0x200) + 0x200, 0);
-    let paragraphs = ((image.len() - 1024) / 16) as u32;
-    image[0x1f4..0x1f8].copy_from_slice(&paragraphs.to_le_bytes());
-    image
+    BzImage { code, ..BzImage::default() }.bytes()
 }
 
 /// `mov eax, 0x500000; mov cr3, rax; jmp .`

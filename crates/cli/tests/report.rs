@@ -129,7 +129,8 @@ fn pictures_are_drawn_where_they_are_asked_for() {
 }
 
 /// Commands that print lists, each with a source.
-const LISTS: [&[&str]; 3] = [
+const LISTS: [&[&str]; 4] = [
+    &["needs", "sample:laptop-2024", "--each"],
     &["map", "sample:laptop-2024", "--policy", "exact"],
     &["matrix", "sample:laptop-2024"],
     &["ranges", "sample:laptop-2024"],

@@ -37,11 +37,8 @@ use crate::place;
 use crate::purgatory::{Check, Purgatory, PurgatoryError, Serial, crc32c};
 use crate::shape::Shape;
 
-/// Nothing is placed below: see [`place::free`].
-pub(crate) const LOWEST: u64 = 1 << 20;
 /// `MIN_INITRD_LOAD_ADDR` in `arch/x86/kernel/kexec-bzimage64.c` (Linux 6.12).
 const LOWEST_INITRD: u64 = 16 << 20;
-pub(crate) const FOUR_GIB: u64 = 1 << 32;
 const PAGE: u64 = 4096;
 /// More tables than any map of ours has: 1 GiB of them.
 const MOST_TABLES: u64 = 1 << 18;
@@ -317,7 +314,7 @@ impl Job<'_> {
                 kernel = Some(room.take("the kernel", shape.len, shape.align, window)?);
             }
         }
-        let mut small = |what, len| room.take(what, len, PAGE, LOWEST..limit);
+        let mut small = |what, len| room.take(what, len, PAGE, place::LOWEST..limit);
         let elfcorehdr = match (self.kind, self.crash) {
             (Kind::Kexec, _) => None,
             (Kind::Kdump, None) => return Err(None),
@@ -459,11 +456,10 @@ impl Job<'_> {
         crash::dumped_ram(self.machine)
     }
 
-    /// Its length hangs on the number of checks, and on no address or sum.
+    /// Its length hangs on the number of checks, and on no address or sum. Whether the header is checked is not
+    /// known yet: it has room.
     fn purgatory_len(&self, elfcorehdr: bool) -> u64 {
-        let count = 3
-            + usize::from(!self.initrd.is_empty())
-            + usize::from(elfcorehdr && self.crash.is_some_and(|facts| facts.room.is_none()));
+        let count = 3 + usize::from(!self.initrd.is_empty()) + usize::from(elfcorehdr);
         let blank = Check { range: PhysRange::ALL, crc32c: 0, name: "", tables: false };
         let checks = vec![blank; count];
         Purgatory {

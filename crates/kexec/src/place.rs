@@ -11,7 +11,7 @@ use identmap_machine::{Layout, Machine, MapOrigin, MemType, Region, hazards, ran
 /// Nothing is put into the first MiB: firmware's tables, the trampolines of processors that start, and the
 /// page with which a decompressor switches between 4 and 5 levels lie there
 /// (`find_trampoline_placement()` in `arch/x86/boot/compressed/pgtable_64.c`, Linux 6.12).
-const LOW: u64 = 1 << 20;
+pub(crate) const LOWEST: u64 = 1 << 20;
 /// A kernel with 4 levels uses 46 bits of physical address (`MAX_PHYSMEM_BITS` in
 /// `arch/x86/include/asm/sparsemem.h`, Linux 6.12); `kexec_file_load` stays below, too.
 const HIGHEST: u64 = 1 << 46;
@@ -51,7 +51,7 @@ pub fn free(machine: &Machine, kind: Kind, alive: &[Alive]) -> Vec<PhysRange> {
             ram = ranges::intersect(&ram, &ranges::normalise(reserved));
         }
     }
-    let window = PhysRange::new(LOW, HIGHEST).map_or_else(|_| Vec::new(), |range| vec![range]);
+    let window = PhysRange::new(LOWEST, HIGHEST).map_or_else(|_| Vec::new(), |range| vec![range]);
     let keep = alive.iter().map(|alive| alive.range.round_out(PageSize::Size4K)).collect();
     let free = ranges::subtract(&ranges::intersect(&ram, &window), &ranges::normalise(keep));
     free.iter().filter_map(|range| range.round_in(PageSize::Size4K)).collect()

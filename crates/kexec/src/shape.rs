@@ -1,11 +1,14 @@
-//! What a kernel asks of its place, and how it is entered.
+//! What a kernel asks of its place.
 
 use identmap_linux::boot::{BzImage, ENTRY_64};
 
 use crate::format::{ElfKernel, Kernel};
-use crate::load::{FOUR_GIB, LOWEST, LoadError};
+use crate::load::LoadError;
+use crate::place::LOWEST;
 
-/// What a kernel asks of its place.
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Its bytes and what they may be put next to.
 pub(crate) struct Shape {
     pub(crate) bytes: Vec<u8>,
     /// Bytes it takes there.

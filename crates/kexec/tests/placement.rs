@@ -10,6 +10,7 @@ use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::{
     CrashKernel, EfiTable, IomemEntry, Machine, MapEntry, MapOrigin, MemMap, MemType, ranges,
 };
+use made_kernel::BzImage;
 
 const MIB: u64 = 1 << 20;
 const UNIT: u64 = 2 * MIB;
@@ -19,24 +20,10 @@ fn range(start: u64, len: u64) -> PhysRange {
 }
 
 /// A bzImage without code: `init_size` and preferred address as given, aligned to 2 MiB.
-fn bzimage(init_size: u64, preferred: u64, xloadflags: u8, relocatable: bool) -> Kernel {
-    let mut image = vec![0; 1024 + 0x400];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]);
-    put(0x1f4, &0x40_u32.to_le_bytes());
-    put(0x1fe, &[0x55, 0xaa]);
-    put(0x201, &[0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &0x20f_u16.to_le_bytes());
-    put(0x211, &[1]);
-    put(0x22c, &0x7fff_ffff_u32.to_le_bytes());
-    put(0x230, &(UNIT as u32).to_le_bytes());
-    put(0x234, &[u8::from(relocatable)]);
-    put(0x236, &[xloadflags]);
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x258, &preferred.to_le_bytes());
-    put(0x260, &(init_size as u32).to_le_bytes());
-    Kernel::BzImage(image)
+fn bzimage(init_size: u64, pref_address: u64, xloadflags: u8, relocatable: bool) -> Kernel {
+    let init_size = init_size as u32;
+    let made = BzImage { init_size, pref_address, xloadflags, relocatable, ..BzImage::default() };
+    Kernel::BzImage(made.bytes())
 }
 
 /// `XLF_KERNEL_64`, `XLF_CAN_BE_LOADED_ABOVE_4G`, `XLF_5LEVEL`.

@@ -78,7 +78,7 @@ pub fn asked(cmdline: &str, ram: u64) -> Asked {
 /// `SIZE[@OFFSET]`.
 fn simple(value: &str) -> Option<Request> {
     let (size, at) = match value.split_once('@') {
-        Some((size, at)) => (size, Some(number(at)?.0)),
+        Some((size, at)) => (size, Some(memparse(at)?.0)),
         None => (value, None),
     };
     Some(Request { bytes: whole_number(size)?, at, high: false, low: None })
@@ -88,14 +88,14 @@ fn simple(value: &str) -> Option<Request> {
 fn by_ram(value: &str, ram: u64) -> Option<Request> {
     let ram = ram.checked_next_multiple_of(RAM_UNIT)?;
     let (list, at) = match value.split_once('@') {
-        Some((list, at)) => (list, Some(number(at)?.0)),
+        Some((list, at)) => (list, Some(memparse(at)?.0)),
         None => (value, None),
     };
     for entry in list.split(',') {
-        let (start, rest) = number(entry)?;
+        let (start, rest) = memparse(entry)?;
         let rest = rest.strip_prefix('-')?;
-        let (end, rest) = if rest.starts_with(':') { (u64::MAX, rest) } else { number(rest)? };
-        let (size, _) = number(rest.strip_prefix(':')?)?;
+        let (end, rest) = if rest.starts_with(':') { (u64::MAX, rest) } else { memparse(rest)? };
+        let (size, _) = memparse(rest.strip_prefix(':')?)?;
         if end <= start || size >= ram {
             return None;
         }
@@ -107,11 +107,11 @@ fn by_ram(value: &str, ram: u64) -> Option<Request> {
 }
 
 fn whole_number(text: &str) -> Option<u64> {
-    number(text).and_then(|(number, rest)| rest.is_empty().then_some(number))
+    memparse(text).and_then(|(number, rest)| rest.is_empty().then_some(number))
 }
 
 /// A number as `memparse()` (`lib/cmdline.c`) reads it, and what follows it. One that wraps around is refused here.
-fn number(text: &str) -> Option<(u64, &str)> {
+pub(crate) fn memparse(text: &str) -> Option<(u64, &str)> {
     let (radix, digits) = match text.as_bytes() {
         [b'0', b'x' | b'X', ..] => (16, &text[2..]),
         [b'0', b'0'..=b'7', ..] => (8, &text[1..]),

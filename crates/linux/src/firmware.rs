@@ -1,7 +1,7 @@
 //! Where firmware may have put a table whose address no text tells.
 
 use identmap::{PhysAddr, PhysRange};
-use identmap_machine::{EfiDescriptor, Layout, Machine, MemType, ranges};
+use identmap_machine::{EfiDescriptor, Layout, Machine, MemType, is_efi_map_whole, ranges};
 
 /// `EfiRuntimeServicesData` (UEFI 2.10, table 7.10).
 const RUNTIME_SERVICES_DATA: u32 = 6;
@@ -35,9 +35,10 @@ pub enum Basis {
 /// Empty where neither the EFI memory map nor a layout is known.
 #[must_use]
 pub fn efi_table_candidates(machine: &Machine, layout: Option<&Layout>) -> (Basis, Vec<PhysRange>) {
+    let whole = is_efi_map_whole(machine);
     for map in [&machine.efi.memory_map, &machine.efi.runtime_map] {
         let data = runtime_data(map);
-        if !data.is_empty() {
+        if whole && !data.is_empty() {
             return (Basis::EfiMap, data);
         }
     }

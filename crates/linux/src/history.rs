@@ -112,9 +112,20 @@ pub static EXACT: Behaviour = Behaviour {
             "Debian changelog 5.10.216-1; 5.10.262 source rounds out",
         ),
         inferred(
+            Releases::rest_of_series(v(5, 10, 263)),
+            "cc31744a2945",
+            "6.1.188 took it for CVE-2024-50017 in 2026; whether 5.10.y did after 5.10.262 was not seen",
+        ),
+        inferred(
             Releases::new(v(5, 15, 149), v(5, 15, 156)),
             "d794734c9bbf",
             "queued in stable-rc queue/5.15 with 5.10.210; its revert was posted for 5.15.y in April 2024",
+        ),
+        inferred(
+            Releases::rest_of_series(v(5, 15, 179)),
+            "cc31744a2945",
+            "6.6.78 and 6.1.188 took it for CVE-2024-50017; whether 5.15.y did was not seen, and 5.15.179 is \
+             its first release after 6.6.78",
         ),
         read(
             Releases::new(v(6, 1, 79), v(6, 1, 85)),

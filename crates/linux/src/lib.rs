@@ -11,6 +11,7 @@
 //! where that was verified. What a version number does not tell is said to be
 //! uncertain, with every answer that is possible.
 
+pub mod alive;
 pub mod boot;
 pub mod btf;
 mod contents;

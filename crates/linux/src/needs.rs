@@ -5,10 +5,11 @@
 
 use core::fmt;
 
-use identmap::{PhysAddr, PhysRange};
+use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_machine::{CpuVendor, Layout, Machine, MemType, ranges};
 
 use crate::firmware::{self, Basis, ConfigTablePlace};
+use crate::history;
 use crate::release::{Release, Releases};
 use crate::requests::{Kind, segment_space};
 use crate::version::KernelVersion;
@@ -24,6 +25,16 @@ pub struct Consumer {
     pub efi_info: Option<bool>,
     /// Built with `CONFIG_AMD_MEM_ENCRYPT`, as distributions do; only `Some(false)` takes needs away.
     pub sev_code: Option<bool>,
+}
+
+impl Consumer {
+    /// Whether this may be of a later series than any whose first instructions were read (those of 7.3.4 are
+    /// 7.2.13's): what else it touches is not known.
+    #[must_use]
+    pub fn is_newer_than_read(&self) -> bool {
+        let series = history::NEWEST_READ.next_series();
+        self.version.as_ref().is_some_and(|version| version.releases().from >= series)
+    }
 }
 
 /// One rule: who needs something, and how that is known.
@@ -254,6 +265,22 @@ pub static SEEN: NeedRule = NeedRule {
     source: "the preflight's run",
 };
 
+/// What the running kernel itself reads and writes between its `mov %cr3` and the jump.
+///
+/// No rule of the consumer's, so not among [`RULES`]: see [`of_the_jump`].
+pub static RELOCATE_KERNEL: NeedRule = NeedRule {
+    id: "relocate-kernel",
+    title: "relocate_kernel's page and stack, and the pages that it copies",
+    when: "relocate_kernel, from its own mov %cr3 to the jump; it runs in the control page and reads \
+           the list of pages and every page that is copied",
+    all: Releases::since(rc(2, 6, 0)),
+    always: &[Releases::since(rc(2, 6, 0))],
+    conditional: &[],
+    condition: None,
+    source: "relocate_kernel_64.S; kimage_alloc_control_pages(), kimage_alloc_page() in kernel/kexec_core.c \
+             of 5.10.262 to 7.2.13",
+};
+
 /// Every rule.
 pub static RULES: [&NeedRule; 7] = [
     &SEGMENTS,
@@ -281,6 +308,40 @@ pub fn needs(
     all.efi(&OLD_EFI, &OLD_EFI);
     all.acpi_tables();
     all.found
+}
+
+/// What the jump itself needs, whatever kernel follows: memory that the running kernel allocates, wherever it
+/// gets it; of a crash image within its reservation.
+#[must_use]
+pub fn of_the_jump(machine: &Machine, layout: Option<&Layout>, kind: Kind) -> Need {
+    let space = segment_space(machine, layout, kind);
+    // The allocator hands out whole pages.
+    let pages = space.iter().filter_map(|range| range.round_in(PageSize::Size4K)).collect();
+    Need {
+        what: "relocate_kernel, and the pages that it copies".to_owned(),
+        place: within(pages, None, None),
+        certainty: Certainty::Certain,
+        rule: &RELOCATE_KERNEL,
+    }
+}
+
+/// Whether the loader hands `efi_info` over, so that the consumer looks for EFI's tables.
+#[must_use]
+pub fn efi_info(machine: &Machine, consumer: &Consumer) -> Option<bool> {
+    if consumer.efi_info.is_some() {
+        return consumer.efi_info;
+    }
+    let off = machine.cmdline.as_deref().is_some_and(|line| {
+        line.split_whitespace().any(|w| {
+            w == "noefi"
+                || w.strip_prefix("efi=").is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
+        })
+    });
+    match firmware::efi_booted(machine) {
+        // Without run-time services, what is handed over depends on the loader.
+        Some(true) if off => None,
+        booted => booted,
+    }
 }
 
 struct Needs<'a> {
@@ -361,21 +422,7 @@ impl Needs<'_> {
     }
 
     fn efi_info(&self) -> Option<bool> {
-        if self.consumer.efi_info.is_some() {
-            return self.consumer.efi_info;
-        }
-        let off = self.machine.cmdline.as_deref().is_some_and(|line| {
-            line.split_whitespace().any(|w| {
-                w == "noefi"
-                    || w.strip_prefix("efi=")
-                        .is_some_and(|o| o.split(',').any(|o| o == "noruntime"))
-            })
-        });
-        match firmware::efi_booted(self.machine) {
-            // Without run-time services, what is handed over depends on the loader.
-            Some(true) if off => None,
-            booted => booted,
-        }
+        efi_info(self.machine, self.consumer)
     }
 
     fn segments(&mut self, kind: Kind) {
@@ -483,12 +530,28 @@ impl Needs<'_> {
 
     fn acpi_tables_if(&mut self, conditions: &[Condition]) {
         let regions = self.acpi_regions();
+        // Of every table that the XSDT may name the signature is read until SRAT is found
+        // (`get_acpi_srat_table()` in `arch/x86/boot/compressed/acpi.c` of 5.1 to 5.9); FADT names DSDT and FACS.
+        let whole = ["RSDP", "XSDT", "RSDT", "SRAT"];
+        let srat = self.machine.acpi_tables.iter().position(|t| t.signature == "SRAT");
         let listed: Vec<(String, PhysRange)> = self
             .machine
             .acpi_tables
             .iter()
-            .filter(|t| ["RSDP", "XSDT", "RSDT", "SRAT"].contains(&t.signature.as_str()))
-            .map(|t| (t.signature.clone(), t.range))
+            .enumerate()
+            .filter(|(_, t)| !["DSDT", "FACS"].contains(&t.signature.as_str()))
+            .filter_map(|(at, t)| {
+                let name = t.signature.clone();
+                if whole.contains(&name.as_str()) {
+                    return Some((name, t.range));
+                }
+                // A log lists them in the XSDT's order.
+                if srat.is_some_and(|srat| srat < at) {
+                    return None;
+                }
+                let signature = PhysRange::from_len(t.range.start().get(), 4).ok()?;
+                Some((format!("signature of {name}"), signature))
+            })
             .collect();
         let missing = |names: &[&str]| !listed.iter().any(|(n, _)| names.contains(&n.as_str()));
         let no_root = missing(&["XSDT", "RSDT"]);

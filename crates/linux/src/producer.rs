@@ -230,7 +230,10 @@ pub fn gbpages(machine: &Machine) -> Known<bool> {
     }
     match (machine.cpu.pdpe1gb, machine.nogbpages) {
         (Some(false), _) | (_, Some(true)) => Known::Certain(false),
-        (Some(true), _) => Known::Certain(true),
+        (Some(true), Some(false)) => Known::Certain(true),
+        (Some(true), None) => {
+            Known::either("whether nogbpages is on the command line is not known".to_owned())
+        }
         (None, _) => Known::either("whether the processor has 1 GiB pages is not known".to_owned()),
     }
 }

@@ -3,6 +3,8 @@
 //! Linux `arch/x86/kernel/machine_kexec_64.c`, read in 5.10.262, 6.1.187, 6.1.192,
 //! 6.12.117, 7.2.13 and 7.3.4; the order is the same in all of them.
 
+use core::fmt;
+
 use identmap::{PageSize, PhysAddr, PhysRange};
 use identmap_machine::{Layout, Machine, MemType, ranges};
 
@@ -38,6 +40,20 @@ pub enum RequestSource {
     AcpiNvs,
     /// A synthetic entry: added by hand or by diagnosis, as if firmware had described it.
     Synthetic,
+}
+
+impl fmt::Display for RequestSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            RequestSource::DirectMap => "RAM, or the first MiB",
+            RequestSource::Segment(number) => return write!(f, "segment {number}"),
+            RequestSource::EfiSystemTable => "EFI system table",
+            RequestSource::EfiConfigTable => "EFI configuration table",
+            RequestSource::AcpiTables => "ACPI tables",
+            RequestSource::AcpiNvs => "ACPI NVS",
+            RequestSource::Synthetic => "synthetic entry",
+        })
+    }
 }
 
 /// A range that must be mapped, and who asked.

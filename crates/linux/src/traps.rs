@@ -11,7 +11,7 @@ use crate::version::KernelVersion;
 /// 4-level table ("x86/boot: Fix page table access in 5-level to 4-level paging transition").
 /// Debian changelogs name 6.1.160 and 6.12.63; `pgtable_64.c` of 7.2.13 has `PTE_PFN_MASK`.
 /// Releases between that were not read are taken for unfixed.
-const PGD_FLAGS_MASKED: &[Releases] = &[
+pub const PGD_FLAGS_MASKED: &[Releases] = &[
     Releases::rest_of_series(Release::new(6, 1, 160)),
     Releases::rest_of_series(Release::new(6, 12, 63)),
     Releases::since(Release::new(7, 2, 13)),
@@ -25,12 +25,16 @@ pub const LEVEL_CHANGE_SOURCE: &str =
 /// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it.
 #[must_use]
 pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> bool {
+    machine.cpu.la57_active == Some(true) && drops_a_level_badly(traits, consumer)
+}
+
+/// The same, supposing that the producer runs with 5 levels and the consumer with 4.
+#[must_use]
+pub fn drops_a_level_badly(traits: &Traits, consumer: &Consumer) -> bool {
     let fixed = |version: &KernelVersion| {
         PGD_FLAGS_MASKED.iter().any(|span| span.covers(&version.releases()))
     };
-    machine.cpu.la57_active == Some(true)
-        && traits.noptishadow
-        && !consumer.version.as_ref().is_some_and(fixed)
+    traits.noptishadow && !consumer.version.as_ref().is_some_and(fixed)
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub enum Builder {
     Suse,
     /// Amazon Linux: stable updates with own patches.
     Amazon,
+    /// Another vendor with a base of its own and years of backports: Oracle's UEK, openEuler, Anolis OS,
+    /// Alibaba Cloud Linux, Kylin, UOS, OpenCloudOS, `TencentOS`; and whoever counts builds of a `.0`.
+    Vendor,
     /// `linux-next`.
     Next,
     /// Anybody who takes kernel.org's releases as they are, or nearly so:
@@ -150,6 +153,35 @@ impl KernelVersion {
         Some(KernelVersion::parse(release, machine.kernel_banner.as_deref()))
     }
 
+    /// What the kernel is built for, by its name, where that is not x86-64: everything that is said of it here
+    /// would be wrong.
+    #[must_use]
+    pub fn other_architecture(&self) -> Option<&'static str> {
+        const WORDS: [(&str, &str); 15] = [
+            ("686", "32-bit x86"),
+            ("i686", "32-bit x86"),
+            ("586", "32-bit x86"),
+            ("i586", "32-bit x86"),
+            ("386", "32-bit x86"),
+            ("i386", "32-bit x86"),
+            ("pae", "32-bit x86"),
+            ("PAE", "32-bit x86"),
+            ("aarch64", "ARM"),
+            ("arm64", "ARM"),
+            ("armv7l", "ARM"),
+            ("armhf", "ARM"),
+            ("ppc64le", "POWER"),
+            ("s390x", "s390"),
+            ("riscv64", "RISC-V"),
+        ];
+        let numbers = |c: char| c.is_ascii_digit() || c == '.';
+        let parts = self.text.trim_start_matches(numbers).split(['-', '+', '_', '.']);
+        let is = |part: &str| WORDS.iter().find(|(word, _)| *word == part).map(|&(_, name)| name);
+        // "6.1.0-686": a number of builds is followed by a flavour.
+        let last_first: Vec<&str> = parts.collect();
+        last_first.into_iter().rev().find_map(is)
+    }
+
     /// The upstream release, where it is certain.
     #[must_use]
     pub const fn exact(&self) -> Option<Release> {
@@ -249,6 +281,9 @@ fn identify(head: &Head, rest: &str, banner: &str) -> (Builder, Upstream) {
     if rest.contains(".amzn") {
         return (Builder::Amazon, since(release, Blur::Backports));
     }
+    if is_vendor(rest) {
+        return (Builder::Vendor, since(release, Blur::Backports));
+    }
     if let Some(built) = ubuntu_mainline(head, rest) {
         return (Builder::Upstream, Upstream::Exactly(built));
     }
@@ -273,13 +308,16 @@ fn identify(head: &Head, rest: &str, banner: &str) -> (Builder, Upstream) {
     {
         return found;
     }
+    if candidate.is_none() && counts_builds(head, rest) {
+        return (Builder::Vendor, since(release, Blur::Backports));
+    }
     (Builder::Upstream, Upstream::Exactly(named))
 }
 
 /// Debian (`6.1.0-18-amd64`, `6.12.94+deb13-amd64`) and Ubuntu (`6.8.0-31-generic`) without a banner.
 fn abi_numbered(head: &Head, rest: &str) -> Option<(Builder, Upstream)> {
     const DEBIAN: [&str; 3] = ["amd64", "686", "grml"];
-    const UBUNTU: [&str; 14] = [
+    const UBUNTU: [&str; 22] = [
         "generic",
         "lowlatency",
         "aws",
@@ -294,6 +332,14 @@ fn abi_numbered(head: &Head, rest: &str) -> Option<(Builder, Upstream)> {
         "fips",
         "realtime",
         "virtual",
+        "intel",
+        "iot",
+        "iotg",
+        "gkeop",
+        "laptop",
+        "starfive",
+        "raspi",
+        "xilinx",
     ];
     let release = head.release();
     let abi = rest.strip_prefix('-').is_some_and(|r| r.starts_with(|c: char| c.is_ascii_digit()));
@@ -321,12 +367,37 @@ fn is_rhel(head: &Head, rest: &str) -> bool {
         || el && head.is(2, 6, 32)
 }
 
+/// The word that a vendor marks a product's kernels with: `.el8uek`, `.oe2203`, `.an8`, `.al8`, `.ky10`, `.uel20`,
+/// `.oc9`, `-tlinux4`.
+fn is_vendor(rest: &str) -> bool {
+    const MARKS: [&str; 8] = ["oe", "an", "al", "ky", "uel", "uelc", "oc", "tlinux"];
+    rest.split(['.', '-', '_', '+']).any(|part| {
+        let uek = part.starts_with("el") && part.ends_with("uek");
+        let marked = |mark: &&str| {
+            part.strip_prefix(*mark).is_some_and(|number| {
+                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            })
+        };
+        uek || MARKS.iter().any(|mark| marked(&mark))
+    })
+}
+
+/// `5.10.0-60…`: a `.0` with a number of the builder's own. Those who take kernel.org's releases have moved on
+/// to the stable updates; Fedora, Tumbleweed and `ELRepo` are known to build a `.0` as it is.
+fn counts_builds(head: &Head, rest: &str) -> bool {
+    let number = rest.strip_prefix('-').unwrap_or_default();
+    let as_is = [".fc", "elrepo", "-mainline"].iter().any(|mark| rest.contains(mark))
+        || rest.ends_with("-default");
+    head.patch == Some(0) && number.starts_with(|c: char| c.is_ascii_digit()) && !as_is
+}
+
 /// `-default`, `-azure` … on a version that SUSE Linux Enterprise built upon, or with its
 /// product number (`150600`, `lp152`). Tumbleweed (`6.5.4-1-default`) takes releases as they are.
 fn is_suse(head: &Head, rest: &str) -> bool {
     const FLAVOURS: [&str; 6] = ["default", "preempt", "azure", "rt", "debug", "kvmsmall"];
-    const BASES: [(u16, u16, u16); 6] =
-        [(3, 0, 101), (3, 12, 74), (4, 4, 180), (4, 12, 14), (5, 3, 18), (5, 14, 21)];
+    // 6.4.0 is also SL Micro's, without a product number.
+    const BASES: [(u16, u16, u16); 7] =
+        [(3, 0, 101), (3, 12, 74), (4, 4, 180), (4, 12, 14), (5, 3, 18), (5, 14, 21), (6, 4, 0)];
     let product = has_part(rest, |p| {
         p.starts_with("lp1")
             || p.split('.')

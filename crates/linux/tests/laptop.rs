@@ -213,6 +213,12 @@ fn firmware_tables_lie_in_reserved_memory_by_the_ram_or_where_the_efi_map_says()
         descriptor(6, r(0xc8480000, 0xc857ffff)),
         descriptor(6, r(0xc8580000, 0xc867ffff)),
     ];
+    // It ends below the RAM above 4 GiB: the rest of it is lost, and runtime data with it.
+    assert_eq!(efi_table_candidates(&machine, Some(&layout)).0, Basis::ReservedNearRam);
+    machine.efi.memory_map.push(descriptor(7, r(0x100000000, 0x3af37ffff)));
+    machine.lost.efi_map = true;
+    assert_eq!(efi_table_candidates(&machine, Some(&layout)).0, Basis::ReservedNearRam);
+    machine.lost.efi_map = false;
     let (basis, ranges) = efi_table_candidates(&machine, Some(&layout));
     assert_eq!((basis, ranges), (Basis::EfiMap, vec![r(0xc8480000, 0xc867ffff)]));
     assert_eq!(efi_table_candidates(&Machine::default(), None).1, []);

@@ -125,15 +125,24 @@ pub fn hazards(machine: &Machine) -> Vec<Hazard> {
 #[must_use]
 pub fn undecided(machine: &Machine) -> Vec<Undecided> {
     let rule = |id| RULES.iter().find(|rule| rule.id == id);
-    let rmp = (machine.cpu.snp_host == Some(true) && machine.rmp.is_none()).then_some(());
-    rmp.and(rule("snp-rmp"))
-        .map(|rule| Undecided {
+    let mut found = Vec::new();
+    if let (true, Some(rule)) = (facts::may_be_uv(machine), rule("uv-node-tail")) {
+        found.push(Undecided {
+            rule,
+            why: "reserved memory lies at the ends of nodes as on an HPE UV, and nothing tells what machine it is",
+            supply: "say --uv on or off, or give the whole boot log",
+        });
+    }
+    if let (true, None, Some(rule)) =
+        (machine.cpu.snp_host == Some(true), machine.rmp, rule("snp-rmp"))
+    {
+        found.push(Undecided {
             rule,
             why: "the machine hosts SEV-SNP guests, but where its RMP table lies is not known",
             supply: "the kernel's line \"SEV-SNP: RMP table physical range [...]\" (dmesg)",
-        })
-        .into_iter()
-        .collect()
+        });
+    }
+    found
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 pub mod bundle;
 mod diff;
+mod doubts;
 pub mod dump;
 mod hazard;
 mod layout;
@@ -22,6 +23,7 @@ mod testing;
 mod views;
 
 pub use diff::{Diff, FactChange, MapDiff, MapRow, TypeChange, diff, diff_maps};
+pub use doubts::{MapDoubt, is_efi_map_whole, map_doubts};
 pub use hazard::{Certainty, Hazard, RULES, Rule, Severity, Undecided, hazards, undecided};
 pub use layout::{Layout, LayoutOrigin, Region};
 pub use lint::{LINT_IDS, Lint, lint};

@@ -272,6 +272,20 @@ pub struct Note {
     pub unreadable: bool,
 }
 
+/// What a text is known to have held and does not hold any more: a line cut, or missing between others.
+#[allow(clippy::struct_excessive_bools, reason = "each is lost by itself")]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Lost {
+    /// An entry of the kernel's memory map, or a change to it.
+    pub map: bool,
+    /// A line of `/proc/iomem`.
+    pub iomem: bool,
+    /// An entry of the EFI memory map.
+    pub efi_map: bool,
+    /// Entries of `boot_params`' map beyond those that have room there.
+    pub boot_params: bool,
+}
+
 /// A machine: everything that one or several texts say about it.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Machine {
@@ -285,6 +299,8 @@ pub struct Machine {
     pub kernel: Option<String>,
     /// The banner after the release (compiler, build number, distribution's version).
     pub kernel_banner: Option<String>,
+    /// Whether the running kernel is a 32-bit one, by the end of its address space.
+    pub kernel_is_32bit: Option<bool>,
     /// Command line of the running kernel.
     pub cmdline: Option<String>,
     /// Memory maps, in the order of the source.
@@ -293,6 +309,12 @@ pub struct Machine {
     pub updates: Vec<MapUpdate>,
     /// `/proc/iomem`, depth first, in order.
     pub iomem: Vec<IomemEntry>,
+    /// What is lost of the memory maps.
+    pub lost: Lost,
+    /// End of RAM in 4 KiB pages, as the kernel found it in its map (`e820: last_pfn = 0x…`).
+    pub last_pfn: Option<u64>,
+    /// RAM in KiB, as the kernel counted it (`Memory: …K/…K available`).
+    pub ram_kib: Option<u64>,
     /// EFI.
     pub efi: Efi,
     /// The processor.
@@ -323,6 +345,10 @@ pub struct Machine {
     pub kexec_crash_loaded: Option<bool>,
     /// AMD's RMP table (`SEV-SNP: RMP table physical range`).
     pub rmp: Option<PhysRange>,
+    /// Pages in which the running kernel met memory errors (`Memory failure: 0x…`).
+    pub poisoned: Vec<PhysRange>,
+    /// Areas that KHO, kexec's hand-over, keeps for the next kernel's image.
+    pub kho_scratch: Vec<PhysRange>,
     /// Segments of an image, where the text shows them.
     pub segments: Vec<Segment>,
     /// What could not be read, and why.

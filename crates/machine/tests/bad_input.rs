@@ -160,7 +160,7 @@ fn oddities_that_are_no_damage() {
     let behind = between(&format!("{long} BIOS-e820: [mem 0x100000-0x1fffff] usable"));
     check("a map behind the bound", &behind, &Want::Caret(3, "x"));
     let lost = between("e820: update [mem 0xzz-0x1000] usable ==> reserved");
-    check("an update", &lost, &Want::Note(2, false, "change of the e820 map"));
+    check("an update", &lost, &Want::Note(2, true, "change of the e820 map"));
     let lost = between("SEV-SNP: RMP table physical range [0x0000007ffe800000 - 0x0000");
     check("the RMP table", &lost, &Want::Note(2, true, "RMP table"));
     let lost = between(

@@ -31,8 +31,10 @@ pub enum CpuFact {
     Pdpe1gb,
     /// Bits of a physical address: `0x80000008.EAX[7:0]`.
     Maxphyaddr,
-    /// Whether there is a hypervisor: `1.ECX[31]`.
+    /// Whether there is a hypervisor: `1.ECX[31]`; and what it says of itself from leaf `0x40000000` on.
     Hypervisor,
+    /// Whether this is an encrypted guest: the model-specific register `0xC0010131`, where CPUID has SEV.
+    Encrypted,
 }
 
 impl fmt::Display for CpuFact {
@@ -43,7 +45,8 @@ impl fmt::Display for CpuFact {
             CpuFact::La57 => "5-level paging (CPUID 7.ECX[16])",
             CpuFact::Pdpe1gb => "1 GiB pages (CPUID 0x80000001.EDX[26])",
             CpuFact::Maxphyaddr => "the width of an address (CPUID 0x80000008.EAX[7:0])",
-            CpuFact::Hypervisor => "whether there is a hypervisor (CPUID 1.ECX[31])",
+            CpuFact::Hypervisor => "its hypervisor (CPUID 1.ECX[31], 0x40000000)",
+            CpuFact::Encrypted => "whether this is an encrypted guest (MSR 0xC0010131)",
         })
     }
 }
@@ -64,12 +67,16 @@ pub struct CpuProfile {
     pub maxphyaddr: Option<u8>,
     /// The hypervisor bit, `1.ECX[31]`.
     pub hypervisor: Option<bool>,
+    /// An encrypted guest. Hypervisors show SEV to hardly any other, so bare metal alone tells that it is none.
+    pub encrypted: Option<bool>,
 }
 
 /// The highest basic leaf of an Intel described here: frequencies, as on Skylake.
 const INTEL_BASIC: u32 = 0x16;
 /// Its highest extended leaf.
 const INTEL_EXTENDED: u32 = 0x8000_0008;
+/// Leaves that a hypervisor answers, each in its own way (SDM vol. 2A, "CPUID": no processor will).
+const HYPERVISOR: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4fff_ffff;
 
 impl CpuProfile {
     /// Names for [`named`](Self::named): each with `-nogb` (no 1 GiB pages) or `-la57` (5-level paging) behind.
@@ -89,6 +96,7 @@ impl CpuProfile {
             la57: Some(false),
             maxphyaddr: Some(if intel { 46 } else { 48 }),
             hypervisor: Some(false),
+            encrypted: Some(false),
         };
         let suffixes = suffixes.split('-');
         for (i, suffix) in suffixes.enumerate() {
@@ -120,6 +128,8 @@ impl CpuProfile {
             la57: cpu.la57,
             maxphyaddr: cpu.maxphyaddr,
             hypervisor: cpu.hypervisor,
+            // Where nothing says that there is a hypervisor, and the log would, the machine is taken for one without.
+            encrypted: cpu.encrypted_guest.or((cpu.hypervisor != Some(true)).then_some(false)),
         }
     }
 
@@ -135,6 +145,9 @@ impl CpuProfile {
         const AMD_FEATURES: u32 = 0x0183_f3fd | 1 << 11 | 1 << 20 | 1 << 29;
         let vendor = self.vendor.ok_or(CpuFact::Vendor);
         let intel = |vendor| vendor == Vendor::Intel;
+        if HYPERVISOR.contains(&leaf) && self.hypervisor != Some(false) {
+            return Err(CpuFact::Hypervisor);
+        }
         let leaf = if self.vendor == Some(Vendor::Intel)
             && !matches!(leaf, 0..=INTEL_BASIC | 0x8000_0000..=INTEL_EXTENDED)
         {
@@ -248,5 +261,18 @@ mod tests {
         }
         let amd = CpuProfile::named("amd-sev").unwrap();
         assert_eq!(amd.cpuid(0x21, 0), Ok([0; 4]));
+    }
+
+    /// Zeros were answered, as if it were known that nobody answers.
+    #[test]
+    fn what_a_hypervisor_says_is_not_known() {
+        for name in ["amd-sev", "intel"] {
+            let bare = CpuProfile::named(name).unwrap();
+            assert!(bare.cpuid(0x4000_0000, 0).is_ok());
+            for hypervisor in [Some(true), None] {
+                let guest = CpuProfile { hypervisor, ..bare };
+                assert_eq!(guest.cpuid(0x4000_0001, 0), Err(CpuFact::Hypervisor));
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The guest's side of a run: what an engine asks, and what is made of the answers.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use iced_x86::Instruction;
 use identmap::{Decoded, Levels, PageSize, Paging, PhysAddr, TableRead, VirtAddr, WalkEnd, walk};
@@ -8,6 +8,7 @@ use identmap::{Decoded, Levels, PageSize, Paging, PhysAddr, TableRead, VirtAddr,
 use crate::carried::{self, Carried, Reading, Step};
 use crate::memory::Memory;
 use crate::outcome::{Access, ImagePlace, Touch, Unknown};
+use crate::processor;
 use crate::scene::{CR0_PG, CR0_WP, CR4_LA57, Scene};
 
 const PAGE: u64 = 4096;
@@ -61,40 +62,15 @@ pub(crate) enum Stop {
 }
 
 /// Why an address cannot be used.
-enum Refusal {
+pub(crate) enum Refusal {
     PageFault { code: u32 },
     NotCanonical,
     Table(PhysAddr),
 }
 
-/// A gate of the IDT.
-pub(crate) struct Gate {
-    pub(crate) handler: u64,
-    selector: u16,
-    stack: u8,
-}
-
-/// What an exception saves, and finds its handler by.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interrupted {
-    pub(crate) regs: Regs,
-    pub(crate) rsp: u64,
-    pub(crate) rflags: u64,
-    pub(crate) idt: (u64, u64),
-    pub(crate) cs: u16,
-    pub(crate) ss: u16,
-}
-
-/// How it goes on in a handler.
-pub(crate) struct Delivered {
-    pub(crate) handler: u64,
-    pub(crate) rsp: u64,
-    pub(crate) cleared_flags: u64,
-}
-
 /// A translation: where to, and what may be done there.
-struct Mapped {
-    phys: PhysAddr,
+pub(crate) struct Mapped {
+    pub(crate) phys: PhysAddr,
     write: bool,
     execute: bool,
 }
@@ -114,6 +90,13 @@ pub(crate) struct Guest<'a> {
     carried: Carried,
     /// The last instruction looked at, if it did nothing with what is carried.
     watched: Option<u64>,
+    /// The frames that code was fetched from, by virtual page; and the last one asked for.
+    code: HashMap<u64, u32>,
+    last_code: (u64, u32),
+    /// EFER, as far as it was written.
+    pub(crate) efer: u64,
+    /// The code segment was changed: before, it is the running kernel's, in 64-bit mode.
+    pub(crate) far: bool,
 }
 
 impl<'a> Guest<'a> {
@@ -129,6 +112,10 @@ impl<'a> Guest<'a> {
             copies: HashSet::new(),
             carried: Carried::new(),
             watched: None,
+            code: HashMap::new(),
+            last_code: (u64::MAX, 0),
+            efer: processor::efer_at_entry(scene.paging.nxe),
+            far: false,
         })
     }
 
@@ -145,11 +132,16 @@ impl<'a> Guest<'a> {
             // Of the instruction before; the engine takes what the processor refuses.
             return self.stop(Stop::Exception { rip: regs.rip, vector: 13 });
         }
+        let translated = self.translate(regs, page, access);
+        // Tables that do not map the next instruction are no way on; those that cannot be read may.
+        let lost = access == Access::Fetch && matches!(translated, Err(Refusal::PageFault { .. }));
         if changed && !self.leads_to_producer(regs) {
-            return self.stop(Stop::Reached { cr3: regs.cr3 });
+            // No entry in the producer's tables mends these.
+            let lost = lost.then_some(Stop::Exception { rip: regs.rip, vector: 14 });
+            return self.stop(lost.unwrap_or(Stop::Reached { cr3: regs.cr3 }));
         }
         (self.cr3, self.paging_on) = (regs.cr3, on);
-        let mapped = match self.translate(regs, page, access) {
+        let mapped = match translated {
             Ok(mapped) => mapped,
             Err(Refusal::PageFault { code }) => {
                 // The instruction's own address, or that of the page it reaches into.
@@ -166,7 +158,12 @@ impl<'a> Guest<'a> {
             }
         };
         let loaded = self.touch(regs, mapped.phys, access);
-        self.frame(regs, &mapped, access, loaded)
+        let fill = self.frame(regs, &mapped, access, loaded);
+        if let (Fill::Frame { frame, .. }, Access::Fetch) = (fill, access) {
+            self.code.insert(page, frame);
+            self.last_code = (page, frame);
+        }
+        fill
     }
 
     fn frame(&mut self, regs: &Regs, mapped: &Mapped, access: Access, loaded: bool) -> Fill {
@@ -345,86 +342,19 @@ impl<'a> Guest<'a> {
         }
     }
 
+    /// The frame that code at `address` runs in, if it was fetched from.
+    pub(crate) fn code_frame(&mut self, address: u64) -> Option<u32> {
+        let page = address & !(PAGE - 1);
+        if self.last_code.0 != page {
+            self.last_code = (page, *self.code.get(&page)?);
+        }
+        Some(self.last_code.1)
+    }
+
     /// Stops the run, unless it has stopped already.
     pub(crate) fn stop(&mut self, stop: Stop) -> Fill {
         self.stop.get_or_insert(stop);
         Fill::Stop
-    }
-
-    /// The present gate for a vector in the IDT (SDM vol. 3A, 6.14.1). `idt`: base and limit.
-    ///
-    /// # Errors
-    /// What has to be known to tell.
-    pub(crate) fn gate(
-        &self,
-        regs: &Regs,
-        idt: (u64, u64),
-        vector: u8,
-    ) -> Result<Option<Gate>, Unknown> {
-        let offset = u64::from(vector) * 16;
-        if offset + 15 > idt.1 {
-            return Ok(None);
-        }
-        let mut gate = [0; 16];
-        for (byte, at) in gate.iter_mut().zip(offset..) {
-            let mapped = match self.translate(regs, idt.0.wrapping_add(at), Access::Read) {
-                Ok(mapped) => mapped,
-                Err(Refusal::Table(table)) => return Err(Unknown::Table(table)),
-                Err(_) => return Ok(None),
-            };
-            let Some([known]) = self.memory.read(mapped.phys) else {
-                return self.content(mapped.phys, 1, Access::Read, regs.rip).map_or(Ok(None), Err);
-            };
-            *byte = known;
-        }
-        let gate = u128::from_le_bytes(gate);
-        let (low, high) = (gate as u64, (gate >> 64) as u64);
-        let kind = low >> 40 & 0xf;
-        let present = low >> 47 & 1 == 1 && (kind == 0xe || kind == 0xf);
-        Ok(present.then_some(Gate {
-            handler: low & 0xffff | low >> 32 & 0xffff_0000 | high << 32,
-            selector: (low >> 16) as u16,
-            stack: (low >> 32 & 7) as u8,
-        }))
-    }
-
-    /// Delivers a page fault to the consumer's handler, as the processor does in 64-bit mode
-    /// without a change of privilege (SDM vol. 3A, 6.14.2): the frame is written to the stack.
-    /// `None` where there is no handler, or the frame cannot be written; a stop where that cannot be told.
-    pub(crate) fn deliver(&mut self, state: &Interrupted, code: u32) -> Option<Delivered> {
-        // TF, IF, NT, RF, VM.
-        const CLEARED: u64 = 1 << 8 | 1 << 9 | 1 << 14 | 1 << 16 | 1 << 17;
-        let gate = match self.gate(&state.regs, state.idt, 14) {
-            Ok(gate) => gate?,
-            Err(why) => {
-                self.stop = Some(Stop::Unknown(why));
-                return None;
-            }
-        };
-        // Another stack or segment is nothing that an early kernel uses.
-        if gate.stack != 0 || gate.selector != state.cs {
-            return None;
-        }
-        let frame = [
-            u64::from(state.ss),
-            state.rsp,
-            state.rflags,
-            u64::from(state.cs),
-            state.regs.rip,
-            u64::from(code),
-        ];
-        let mut rsp = state.rsp & !15;
-        for word in frame {
-            rsp = rsp.wrapping_sub(8);
-            let mapped = self.translate(&state.regs, rsp, Access::Write).ok()?;
-            self.touch(&state.regs, mapped.phys, Access::Write);
-            let frame = self.memory.page(mapped.phys).ok()?.frame;
-            for (i, byte) in word.to_le_bytes().into_iter().enumerate() {
-                let at = (mapped.phys.get() % PAGE) as usize + i;
-                self.memory.write_frame(frame, at, byte, true);
-            }
-        }
-        Some(Delivered { handler: gate.handler, rsp, cleared_flags: CLEARED })
     }
 
     /// Where an address lies in what was loaded.
@@ -470,7 +400,11 @@ impl<'a> Guest<'a> {
             if self.scene.tables.iter().any(|range| range.contains(table)) {
                 return true;
             }
-            if seen.len() > MOST_TABLES || !seen.insert((level, table)) {
+            if seen.len() > MOST_TABLES {
+                // Not all of them are looked at: they may lead there.
+                return true;
+            }
+            if !seen.insert((level, table)) {
                 continue;
             }
             for index in 0..512 {
@@ -484,7 +418,12 @@ impl<'a> Guest<'a> {
         false
     }
 
-    fn translate(&self, regs: &Regs, virt: u64, access: Access) -> Result<Mapped, Refusal> {
+    pub(crate) fn translate(
+        &self,
+        regs: &Regs,
+        virt: u64,
+        access: Access,
+    ) -> Result<Mapped, Refusal> {
         if regs.cr0 & CR0_PG == 0 {
             // 32 bits of address are left without paging.
             let phys = PhysAddr::new(virt & 0xffff_ffff).unwrap_or(PhysAddr::ZERO);
@@ -512,7 +451,7 @@ impl<'a> Guest<'a> {
     }
 
     /// Notes a touch outside of what was loaded; whether it is inside.
-    fn touch(&mut self, regs: &Regs, phys: PhysAddr, access: Access) -> bool {
+    pub(crate) fn touch(&mut self, regs: &Regs, phys: PhysAddr, access: Access) -> bool {
         let page = phys.align_down(PageSize::Size4K);
         let last = page.checked_add(PAGE - 1).unwrap_or(page);
         let inside = |addr| self.memory.content(addr).is_some_and(|content| content.loaded);
@@ -555,14 +494,25 @@ impl<'a> Guest<'a> {
         }
     }
 
-    fn content(&self, start: PhysAddr, len: u64, access: Access, rip: u64) -> Option<Unknown> {
+    pub(crate) fn content(
+        &self,
+        start: PhysAddr,
+        len: u64,
+        access: Access,
+        rip: u64,
+    ) -> Option<Unknown> {
         let range = identmap::PhysRange::from_len(start.get(), len).ok()?;
         let what = self.scene.place(start).map(|(_, name)| name.to_owned());
         Some(Unknown::Content { range, access, rip: VirtAddr::new(rip), what })
     }
 
     /// The instruction at RIP, if all of it can be read.
-    fn instruction(&self, regs: &Regs, is_64bit: bool) -> Option<Instruction> {
+    pub(crate) fn instruction(&self, regs: &Regs, is_64bit: bool) -> Option<Instruction> {
+        carried::decode(&self.code_at(regs), regs.rip, is_64bit)
+    }
+
+    /// As many bytes as the longest instruction has, or as can be read.
+    pub(crate) fn code_at(&self, regs: &Regs) -> Vec<u8> {
         let mut code = Vec::with_capacity(15);
         for at in 0..15 {
             let rip = regs.rip.wrapping_add(at);
@@ -573,7 +523,7 @@ impl<'a> Guest<'a> {
             let Some([byte]) = byte else { break };
             code.push(byte);
         }
-        carried::decode(&code, regs.rip, is_64bit)
+        code
     }
 }
 
@@ -581,4 +531,6 @@ impl<'a> Guest<'a> {
 pub(crate) struct More<'a> {
     /// A general-purpose register by its number in an instruction.
     pub(crate) register: &'a dyn Fn(usize) -> u64,
+    /// CS, and base and limit of the GDT.
+    pub(crate) segment: &'a dyn Fn() -> (u16, (u64, u64)),
 }

@@ -3,6 +3,7 @@
 mod carried;
 mod child;
 mod cpu;
+mod delivery;
 mod efi;
 mod engine;
 mod guest;
@@ -11,6 +12,7 @@ pub mod judge;
 mod known;
 mod memory;
 mod outcome;
+mod processor;
 mod scene;
 mod segments;
 mod setup;

@@ -81,16 +81,20 @@ impl Segments<'_> {
     /// has its own.
     ///
     /// # Errors
-    /// [`SetupError::Plan`] if it cannot be planned, [`SetupError::Tables`] if RAM has no room for it.
+    /// [`SetupError::Plan`] if it cannot be planned, [`SetupError::Tables`] if RAM has no room for it,
+    /// [`SetupError::EncryptedGuest`] on such a machine.
     pub fn scene(&self, map: &MapInput<'_>) -> Result<Scene, SetupError> {
+        self.not_encrypted()?;
         self.stage().scene(map)
     }
 
     /// The scene under tables that exist already.
     ///
     /// # Errors
-    /// [`SetupError::Tables`] if a page of them or the stack lies where no memory can be.
+    /// [`SetupError::Tables`] if a page of them or the stack lies where no memory can be,
+    /// [`SetupError::EncryptedGuest`] on such a machine.
     pub fn on(&self, tables: &StandingTables<'_>) -> Result<Scene, SetupError> {
+        self.not_encrypted()?;
         self.stage().on(tables.root, tables.paging, tables.pages, tables.stack)
     }
 
@@ -109,6 +113,13 @@ impl Segments<'_> {
         let table = content.bytes.get(at..)?;
         let table = &table[..table.len().min(4096)];
         table.iter().any(|&byte| byte != 0).then_some(content.range)
+    }
+
+    fn not_encrypted(&self) -> Result<(), SetupError> {
+        match self.machine.cpu.encrypted_guest {
+            Some(true) => Err(SetupError::EncryptedGuest),
+            Some(false) | None => Ok(()),
+        }
     }
 
     fn stage(&self) -> Stage<'_> {

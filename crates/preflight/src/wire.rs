@@ -192,7 +192,7 @@ macro_rules! structs {
 structs! {
     Content { name, range, bytes, loaded }
     Limits { instructions, time, memory }
-    CpuProfile { vendor, sev, pdpe1gb, la57, maxphyaddr, hypervisor }
+    CpuProfile { vendor, sev, pdpe1gb, la57, maxphyaddr, hypervisor, encrypted }
     Paging { levels, maxphyaddr, pdpe1gb, nxe, encryption_mask }
     Scene { contents, entry, rsi, rsp, root, tables, paging, cr0, cpu, limits, places }
     ImagePlace { name, offset }
@@ -230,7 +230,7 @@ macro_rules! enums {
 }
 enums! {
     Vendor { 0 Amd, 1 Hygon, 2 Intel, }
-    CpuFact { 0 Vendor, 1 Sev, 2 La57, 3 Pdpe1gb, 4 Maxphyaddr, 5 Hypervisor, }
+    CpuFact { 0 Vendor, 1 Sev, 2 La57, 3 Pdpe1gb, 4 Maxphyaddr, 5 Hypervisor, 6 Encrypted, }
     Levels { 4 Four, 5 Five, }
     Access { 0 Read, 1 Write, 2 Fetch, }
     Outcome { 0 Reached { cr3 }, 1 Fault(fault), 2 Halted { rip, at }, 3 Unknown(why), }

@@ -7,6 +7,7 @@ use identmap_linux::{KernelVersion, Producer};
 use identmap_machine::{Certainty, Hazard, Layout, Machine, RULES, Severity as Grave, parse};
 use identmap_preflight::judge::{Jump, Observed, Runs};
 use identmap_preflight::{CpuProfile, Limits, Setup, run};
+use made_kernel::BzImage;
 
 /// Reserved memory between RAM, far from either: a hole in Linux's maps, unless 1 GiB leaves reach over it.
 const HOLE: u64 = 0x4800_0000;
@@ -22,25 +23,7 @@ fn read(addr: u64) -> Vec<u8> {
 }
 
 fn kernel(code: &[&[u8]]) -> Vec<u8> {
-    let mut image = vec![0; 1024 + 0x400];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
-    put(0x1f1, &[1]);
-    put(0x1f4, &0x40_u32.to_le_bytes());
-    put(0x1fe, &0xaa55_u16.to_le_bytes());
-    put(0x201, &[0x6a]);
-    put(0x202, b"HdrS");
-    put(0x206, &0x20f_u16.to_le_bytes());
-    put(0x211, &[1]);
-    put(0x230, &0x20_0000_u32.to_le_bytes());
-    put(0x234, &[1]);
-    put(0x236, &0x7f_u16.to_le_bytes());
-    put(0x238, &2047_u32.to_le_bytes());
-    put(0x248, &0x10_u32.to_le_bytes());
-    put(0x24c, &0x20_u32.to_le_bytes());
-    put(0x258, &0x100_0000_u32.to_le_bytes());
-    put(0x260, &0x10_0000_u32.to_le_bytes());
-    put(1024 + 0x200, &code.concat());
-    image
+    BzImage { code: &code.concat(), ..BzImage::default() }.bytes()
 }
 
 fn machine() -> Machine {

@@ -9,7 +9,7 @@ use identmap::{Arena, Config, Levels, PhysAddr, Plan, Policy, Slot, Table};
 use identmap_linux::{Kind, Producer, TablePage, Traits};
 use identmap_machine::{Layout, Machine, parse};
 use identmap_preflight::{
-    Content, CpuProfile, Limits, Outcome, Scene, Segments, StandingTables, Unknown,
+    Content, CpuProfile, Limits, Outcome, Scene, Segments, SetupError, StandingTables, Unknown,
 };
 
 const PURGATORY: u64 = 0x10_0000;
@@ -116,6 +116,21 @@ fn the_purgatory_s_tables_are_not_the_consumer_s() {
         // The consumer's, outside of all segments; in one, but not of its file: the end of the kernel's.
         assert_eq!(segments.loaded_tables(0x50_0000, &paging), None);
         assert_eq!(segments.loaded_tables(KERNEL + 0x1000, &paging), None);
+    });
+}
+
+/// The hand-over of an encrypted guest is not modelled: `preflight --loaded` ran it as if it were a plain one.
+#[test]
+fn an_encrypted_guest_s_image_is_not_run() {
+    with(&switching_purgatory(), &[], |segments, traits| {
+        let mut machine = segments.machine.clone();
+        machine.cpu.encrypted_guest = Some(true);
+        let segments = Segments { machine: &machine, ..*segments };
+        assert_eq!(segments.under(traits, true).unwrap_err(), SetupError::EncryptedGuest);
+        let (root, stack) = (PhysAddr::new(NEW_TABLES).unwrap(), PhysAddr::new(0x50_0ff8).unwrap());
+        let paging = Config::kexec(Levels::Four, true).paging();
+        let standing = StandingTables { root, paging, pages: &[], stack };
+        assert_eq!(segments.on(&standing).unwrap_err(), SetupError::EncryptedGuest);
     });
 }
 

@@ -99,6 +99,9 @@ struct FindingRow {
     confidence: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     link: Option<String>,
+    /// The combination that is known to fail, by id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    known: Option<&'static str>,
     /// Producers under which it holds, if not under all that are possible.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     under: Vec<String>,
@@ -359,6 +362,10 @@ impl FindingRow {
                 "",
             ));
         }
+        if let Some(known) = self.known {
+            let text = format!("known: {known} (identmap known tells what was reported)");
+            out.push_str(&wrapped(&text, 12, "    "));
+        }
         if let Some(remedy) = &self.remedy {
             for (index, way) in remedy.lines().enumerate() {
                 let word = if index == 0 { "do: " } else { "or: " };
@@ -385,6 +392,7 @@ fn finding_row(finding: &Finding) -> FindingRow {
         remedy: finding.remedy.clone(),
         confidence: finding.confidence.to_string(),
         link: finding.link.clone(),
+        known: finding.known,
         under: finding.under.clone(),
         tone,
     }

@@ -13,6 +13,7 @@ use identmap_machine::dump::{
 use serde::Serialize;
 
 use crate::hex::{Hex, HexRange};
+use crate::load_error::LoadError;
 use crate::text::{Style, Tone};
 use crate::wrap::wrapped;
 
@@ -25,6 +26,8 @@ pub struct DecodeReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     machine: Option<String>,
     dumps: Vec<DumpRow>,
+    /// Why images were not loaded, in the order of the log.
+    errors: Vec<LoadError>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -139,20 +142,26 @@ impl DecodeReport {
                 machine.hardware.clone().unwrap_or_else(|| machine.source.clone())
             }),
             dumps: dumps.iter().map(|dump| dump_row(dump, on)).collect(),
+            errors: Vec::new(),
         }
     }
 
-    /// As text, a block for each dump.
+    /// With what says why an image was not loaded.
+    #[must_use]
+    pub fn with_errors(self, errors: Vec<LoadError>) -> DecodeReport {
+        DecodeReport { errors, ..self }
+    }
+
+    /// As text, a block for each dump and each error.
     #[must_use]
     pub fn text(&self, style: Style) -> String {
-        let mut out = String::new();
-        for (index, dump) in self.dumps.iter().enumerate() {
-            if index > 0 {
-                out.push('\n');
-            }
+        let dumps = self.dumps.iter().map(|dump| {
+            let mut out = String::new();
             dump.write(&mut out, style);
-        }
-        out
+            out
+        });
+        let errors = self.errors.iter().map(|error| error.text(style));
+        dumps.chain(errors).collect::<Vec<String>>().join("\n")
     }
 }
 

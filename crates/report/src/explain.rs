@@ -22,6 +22,9 @@ pub struct ExplainReport {
     /// What memory this is, in the words of the machine's map.
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<String>,
+    /// Under which producers it is mapped and under which it is not, if that is not certain.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    doubt: Option<String>,
     steps: Vec<StepRow>,
     /// The leaf.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,6 +66,12 @@ struct RequestRow {
 }
 
 impl ExplainReport {
+    /// With what speaks against it being the answer: producers that are possible too.
+    #[must_use]
+    pub fn doubted(self, doubt: Option<String>) -> ExplainReport {
+        ExplainReport { doubt, ..self }
+    }
+
     /// Walks the planned map. `requests` in their order, each with what it is for, where known.
     #[must_use]
     pub fn new(
@@ -110,6 +119,7 @@ impl ExplainReport {
                 (Some(_), false) => "over-reach",
             },
             memory,
+            doubt: None,
             steps: steps.collect(),
             leaf,
             made_by,
@@ -165,6 +175,12 @@ impl ExplainReport {
                 let luck = style.paint(Tone::Doubt, "mapped by over-reach only");
                 writeln!(out, "{luck}: the leaf was made for {text}")
             };
+        }
+        if let Some(doubt) = &self.doubt {
+            let _ = writeln!(out, "{}", style.paint(Tone::Doubt, "cannot be told:"));
+            for line in doubt.lines() {
+                let _ = writeln!(out, "  {line}");
+            }
         }
         let ends = [("below", &self.nearest_below), ("above", &self.nearest_above)];
         for (side, range) in ends.into_iter().filter_map(|(s, r)| r.as_ref().map(|r| (s, r))) {

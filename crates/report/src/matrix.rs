@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use identmap_audit::{Hypothesis, Matrix, Outcome};
+use identmap_audit::{Hypothesis, LevelWay, Matrix, Outcome};
 use serde::Serialize;
 
 use crate::hex::HexRange;
@@ -36,7 +36,11 @@ struct CellRow {
     policy: &'static str,
     config_table_requested: bool,
     gbpages: bool,
+    /// `4->4` to `5->5`, producer and consumer; empty where levels are not told apart.
+    levels: Vec<String>,
     outcomes: Vec<&'static str>,
+    #[serde(skip)]
+    levels_in_words: String,
 }
 
 const COLUMNS: &[ListColumn] = &[
@@ -44,6 +48,7 @@ const COLUMNS: &[ListColumn] = &[
     left("POLICY", "how the producer picks leaf sizes", true),
     left("CONFIG-TABLE", "whether it requests the EFI configuration table", true),
     left("GBPAGES", "whether 1G pages are in use", true),
+    left("LEVELS", "paging levels of producer and consumer; - where not told apart", true),
     left("CONSUMER", "the kernel that is entered", true),
     left("OUTCOME", "OK, OK*, FAIL, HALT or ?", true),
     left("SUPPOSED", "what is supposed to lie in PLACE", false),
@@ -58,6 +63,10 @@ impl MatrixReport {
     /// Sums up a matrix.
     #[must_use]
     pub fn new(source: &str, matrix: &Matrix) -> MatrixReport {
+        let mut ways: Vec<LevelWay> =
+            matrix.rows.iter().flat_map(|row| row.levels.iter().copied()).collect();
+        ways.sort_unstable();
+        ways.dedup();
         let table = |hypothesis: &Hypothesis| TableRow {
             supposed: if hypothesis.place.is_empty() {
                 Vec::new()
@@ -73,6 +82,8 @@ impl MatrixReport {
                     policy: row.policy.name(),
                     config_table_requested: row.config_table,
                     gbpages: row.gbpages,
+                    levels: row.levels.iter().map(ToString::to_string).collect(),
+                    levels_in_words: LevelWay::words(&row.levels, &ways),
                     outcomes: cells.iter().map(|outcome| outcome.word()).collect(),
                 })
                 .collect(),
@@ -113,6 +124,10 @@ impl MatrixReport {
                         Cell::Text(row.policy.to_owned()),
                         Cell::Text(yes(row.config_table_requested)),
                         Cell::Text(yes(row.gbpages)),
+                        Cell::Text(match row.levels_in_words.as_str() {
+                            "" => "-".to_owned(),
+                            words => words.replace(", ", ","),
+                        }),
                         Cell::Text(consumer.clone()),
                         Cell::Text((*outcome).to_owned()),
                         Cell::Text(table.supposed.join(", ")),
@@ -140,13 +155,16 @@ impl MatrixReport {
                     let _ = writeln!(out, "  {place}");
                 }
             }
+            let levels = table.rows.iter().any(|row| !row.levels.is_empty());
             let mut names = vec!["producer", "config table", "1G pages"];
+            names.extend(levels.then_some("levels"));
             names.extend(self.consumers.iter().map(String::as_str));
             let mut columns = Columns::new(&names);
             for row in &table.rows {
                 let requested = if row.config_table_requested { "requested" } else { "-" };
                 let pages = if row.gbpages { "on" } else { "nogbpages" };
                 let mut cells = vec![row.policy.to_owned(), requested.to_owned(), pages.to_owned()];
+                cells.extend(levels.then(|| row.levels_in_words.clone()));
                 cells.extend(row.outcomes.iter().map(|&word| word.to_owned()));
                 columns.row(cells);
             }
@@ -154,6 +172,10 @@ impl MatrixReport {
             out.push('\n');
         }
         out.push_str(if self.by == "rules" { LEGEND } else { LEGEND_OF_RUNS });
+        let mut rows = self.tables.iter().flat_map(|table| &table.rows);
+        if rows.any(|row| !row.levels.is_empty()) {
+            out.push_str(LEVELS);
+        }
         if self.assumed {
             out.push_str(ASSUMED);
         }
@@ -170,6 +192,13 @@ const LEGEND_OF_RUNS: &str = "\
 Columns are consumers; each cell is a run of the kernel's first instructions under the map. OK: it
 reached its own page tables; OK*: what it touched is mapped by over-reach only; FAIL: it faulted or
 halted; HALT: forbidden memory is mapped; ?: cannot be told.
+";
+
+const LEVELS: &str = "\
+Levels are those of paging, of the producer and the consumer (4 with no5lvl, or without
+CONFIG_X86_5LEVEL). 5->4 fails where the producer sets a flag in the first entry of its top table, as
+kernels that request the table do since 6.12.5, and the consumer takes it for a part of an address
+(before 6.1.160, 6.12.63, 7.2).
 ";
 
 const ASSUMED: &str = "\

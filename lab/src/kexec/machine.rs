@@ -2,17 +2,17 @@
 //! as there is something to try.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::cells::Firmware;
 use crate::guest::{self, Link};
+use crate::qemu::Qemu;
 use crate::qmp::Qmp;
 use crate::work_dir::WorkDir;
 
@@ -110,19 +110,11 @@ pub enum Next {
 /// A running QEMU and the lines to it; the guest ends with this value.
 #[derive(Debug)]
 pub struct Guest {
-    child: Child,
-    work: WorkDir,
+    qemu: Qemu,
     /// Its monitor.
     pub qmp: Qmp,
     link: Link,
     console: PathBuf,
-}
-
-impl Drop for Guest {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Starting QEMU and its monitor's answers; a dump of all memory takes seconds on an idle host.
@@ -292,7 +284,7 @@ impl Guest {
     /// # Errors
     /// [`Trouble`] with QEMU's words.
     pub fn dump(&mut self) -> Result<PathBuf, Trouble> {
-        let path = self.work.path("memory");
+        let path = self.qemu.path("memory");
         let protocol = format!("file:{}", path.display());
         self.qmp.run("dump-guest-memory", &json!({ "paging": false, "protocol": protocol }))?;
         Ok(path)
@@ -305,7 +297,7 @@ impl Guest {
     pub fn debugger(&mut self) -> Result<UnixStream, Trouble> {
         // Of a guest that runs, QEMU would report the stop at a time of its choosing.
         self.stop()?;
-        let path = self.work.path("gdb");
+        let path = self.qemu.path("gdb");
         let answer =
             self.qmp.human(&format!("gdbserver unix:{},server=on,wait=off", path.display()))?;
         UnixStream::connect(&path).map_err(|error| format!("no gdbserver: {answer} {error}").into())
@@ -320,31 +312,14 @@ impl Guest {
     /// What QEMU and the console said last, for a report of failure.
     #[must_use]
     pub fn last_words(&self) -> String {
-        let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
-        let console = self.console();
-        guest::last_words(&errors, &console, 8)
+        self.qemu.last_words(&self.console, 8)
     }
 
     fn start(spec: &Spec, snapshot: Option<&Path>, console: &Path) -> Result<Self, Trouble> {
         let work = WorkDir::new()?;
-        // Should this process be killed, the guest goes with it, where util-linux is there to see to it.
-        let mut command = Command::new("nice");
-        command.args(["-n", "10"]);
-        if Path::new("/usr/bin/setpriv").exists() {
-            command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL"]);
-        }
-        command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config"]);
-        command.args(["-display", "none", "-no-reboot", "-S", "-accel", "tcg"]);
-        let far = matches!(spec.firmware, Firmware::OvmfFar | Firmware::OvmfSplit);
-        let smm = if far { "on" } else { "off" };
-        let low = guest::LOW_MEMORY;
-        command.args(["-machine", &format!("q35,smm={smm},max-ram-below-4g={low}")]);
-        let la57 = if spec.la57 { ",+la57" } else { "" };
-        command.args(["-cpu", &format!("EPYC,+pdpe1gb{la57}")]);
-        command.args(["-m", &format!("{}M", spec.memory_mib)]);
-        guest::firmware_arguments(spec.firmware, &work, &mut command)
+        let mut command = Qemu::command();
+        guest::machine(&mut command, &work, spec.firmware, spec.la57, spec.memory_mib)
             .map_err(|error| error.to_string())?;
-        command.args(guest::identity::options());
         command.arg("-kernel").arg(&spec.kernel).arg("-initrd").arg(&spec.initrd);
         // The timer is tested against the clock, which a busy host does not keep.
         let words = format!("console=ttyS0 panic=-1 no_timer_check quiet {}", spec.append);
@@ -353,48 +328,12 @@ impl Guest {
         if let Some(snapshot) = snapshot {
             command.args(["-incoming", &format!("exec:cat '{}'", snapshot.display())]);
         }
-        for (name, target) in [
-            ("con", format!("file,path={}", guest::option_value(console))),
-            ("link", format!("socket,server=on,wait=off,path={}", work.path("link").display())),
-            ("mon", format!("socket,server=on,wait=off,path={}", work.path("qmp").display())),
-        ] {
-            let (kind, rest) = target.split_once(',').expect("a kind and options");
-            command.args(["-chardev", &format!("{kind},id={name},{rest}")]);
-        }
-        command.args(["-serial", "chardev:con", "-serial", "chardev:link"]);
-        command.args(["-mon", "chardev=mon,mode=control"]);
-        let errors = File::create(work.path("errors"))?;
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().map_err(
-                |error| format!("cannot run qemu-system-x86_64: {error}; run lab/fetch.sh"),
-            )?;
-        match Self::connect(&mut child, &work) {
-            Ok((link, qmp)) => Ok(Self { child, work, qmp, link, console: console.to_owned() }),
-            Err(error) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                let words = fs::read_to_string(work.path("errors")).unwrap_or_default();
-                Err(format!("QEMU does not start: {error}; {}", words.trim()).into())
-            }
-        }
-    }
-
-    fn connect(child: &mut Child, work: &WorkDir) -> io::Result<(Link, Qmp)> {
-        let deadline = Instant::now() + MONITOR;
-        loop {
-            if let Ok(stream) = UnixStream::connect(work.path("link"))
-                && let Ok(qmp) = Qmp::connect(&work.path("qmp"), MONITOR)
-            {
-                return Ok((Link::new(stream), qmp));
-            }
-            if let Some(status) = child.try_wait()? {
-                return Err(io::Error::other(format!("it ended with {status}")));
-            }
-            if Instant::now() > deadline {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        guest::ports(&mut command, &work, console);
+        let started = Qemu::start(command, work).and_then(|mut qemu| {
+            let (link, qmp) = guest::connect(&mut qemu, Instant::now() + MONITOR, MONITOR)?;
+            Ok(Self { qemu, qmp, link, console: console.to_owned() })
+        });
+        started.map_err(|error| Trouble::Failed(error.to_string()))
     }
 }
 

@@ -113,6 +113,8 @@ impl Cpu {
             la57: Some(told(7, 2) & 1 << 16 != 0),
             maxphyaddr: Some(told(0x8000_0008, 0) as u8),
             hypervisor: Some(told(1, 2) & 1 << 31 != 0),
+            // QEMU has no SEV without KVM.
+            encrypted: Some(false),
         };
         let ours = |leaf| profile.cpuid(leaf, 0).map_err(|fact| format!("{self}: {fact}"));
         for (leaf, register, bits) in MATTER {

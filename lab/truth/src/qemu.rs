@@ -1,12 +1,12 @@
 //! One QEMU, from its reset vector to an end that can be seen from outside.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use identmap_lab::guest::Failure;
+use identmap_lab::qemu::{self, Qemu, option_value};
 use identmap_lab::qmp::{self, Qmp};
 use identmap_lab::work_dir::WorkDir;
 use serde_json::json;
@@ -92,17 +92,19 @@ impl fmt::Display for Seen {
 /// # Errors
 /// When QEMU cannot be run, or ends by itself.
 pub fn run(launch: &Launch<'_>) -> Result<(Seen, Vec<u8>), Failure> {
-    let qemu = Qemu::start(launch)?;
-    let mut qmp = connect(&qemu, Instant::now() + Duration::from_secs(30))?;
+    let mut qemu = start(launch)?;
+    let patience = Duration::from_secs(30);
+    let mut qmp =
+        qemu.connect(Instant::now() + patience, |work| Qmp::connect(&work.path("qmp"), patience))?;
     if launch.sev_at.is_empty() {
         qmp.run("cont", &json!({}))?;
     } else {
-        gdb::answer_sev(&qemu.work.path("gdb"), &launch.sev_at)?;
+        gdb::answer_sev(&qemu.path("gdb"), &launch.sev_at)?;
     }
     let started = Instant::now();
     let mut still = None;
     loop {
-        let serial = fs::read(qemu.work.path("serial")).unwrap_or_default();
+        let serial = fs::read(qemu.path("serial")).unwrap_or_default();
         if let Some(release) = release(&serial) {
             return Ok((Seen::Up(release), serial));
         }
@@ -146,77 +148,30 @@ fn state(qmp: &mut Qmp) -> Result<State, Failure> {
     Ok(State { rip, cr2: register("CR2")?, cr3: register("CR3")?, halted })
 }
 
-fn connect(qemu: &Qemu, deadline: Instant) -> Result<Qmp, Failure> {
-    loop {
-        match Qmp::connect(&qemu.work.path("qmp"), Duration::from_secs(30)) {
-            Ok(qmp) => return Ok(qmp),
-            Err(error) if Instant::now() > deadline => {
-                return Err(format!("QEMU does not answer: {error}{}", qemu.errors()).into());
-            }
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
-        }
+fn start(launch: &Launch<'_>) -> Result<Qemu, Failure> {
+    let work = WorkDir::new()?;
+    fs::write(work.path("rom"), &launch.rom)?;
+    let mut command = Qemu::command();
+    // A reset stops the machine as it was at that instruction.
+    command.arg("-no-shutdown");
+    command.args(["-machine", &format!("pc,max-ram-below-4g={LOW_MIB}M")]);
+    command.args(["-m", &format!("{}M", LOW_MIB + HIGH_MIB), "-cpu", launch.cpu]);
+    command.arg("-bios").arg(work.path("rom"));
+    for (i, blob) in launch.blobs.iter().enumerate() {
+        let path = work.path(&format!("blob{i}"));
+        fs::write(&path, &blob.bytes)?;
+        let file = option_value(&path);
+        let option = format!("loader,file={file},addr={:#x},force-raw=on", blob.at);
+        command.args(["-device", &option]);
     }
-}
-
-struct Qemu {
-    child: Child,
-    work: WorkDir,
-}
-
-impl Drop for Qemu {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    command.args(qemu::file("con", &work.path("serial"))).args(["-serial", "chardev:con"]);
+    command.args(qemu::socket("mon", &work.path("qmp")));
+    command.args(["-mon", "chardev=mon,mode=control"]);
+    if !launch.sev_at.is_empty() {
+        command.args(qemu::socket("gdb", &work.path("gdb"))).args(["-gdb", "chardev:gdb"]);
     }
-}
-
-impl Qemu {
-    fn start(launch: &Launch<'_>) -> Result<Qemu, Failure> {
-        let work = WorkDir::new()?;
-        fs::write(work.path("rom"), &launch.rom)?;
-        // Should this process be killed, the guest goes with it, where util-linux is there to see to it.
-        let mut command = Command::new("nice");
-        command.args(["-n", "10"]);
-        if Path::new("/usr/bin/setpriv").exists() {
-            command.args(["/usr/bin/setpriv", "--pdeathsig", "KILL"]);
-        }
-        command.args(["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-S"]);
-        command.args(["-display", "none", "-accel", "tcg"]);
-        // A reset stops the machine as it was at that instruction.
-        command.args(["-no-reboot", "-no-shutdown"]);
-        command.args(["-machine", &format!("pc,max-ram-below-4g={LOW_MIB}M")]);
-        command.args(["-m", &format!("{}M", LOW_MIB + HIGH_MIB), "-cpu", launch.cpu]);
-        command.arg("-bios").arg(work.path("rom"));
-        for (i, blob) in launch.blobs.iter().enumerate() {
-            let path = work.path(&format!("blob{i}"));
-            fs::write(&path, &blob.bytes)?;
-            let option = format!("loader,file={},addr={:#x},force-raw=on", path.display(), blob.at);
-            command.args(["-device", &option]);
-        }
-        command.args(["-chardev", &format!("file,id=con,path={}", work.path("serial").display())]);
-        command.args(["-serial", "chardev:con"]);
-        let socket =
-            format!("socket,id=mon,server=on,wait=off,path={}", work.path("qmp").display());
-        command.args(["-chardev", &socket, "-mon", "chardev=mon,mode=control"]);
-        if !launch.sev_at.is_empty() {
-            let socket = work.path("gdb");
-            let option = format!("socket,id=gdb,server=on,wait=off,path={}", socket.display());
-            command.args(["-chardev", &option, "-gdb", "chardev:gdb"]);
-        }
-        if let Some(trace) = &launch.trace {
-            command.args(["-d", "int,cpu_reset", "-D"]).arg(trace);
-        }
-        let errors = File::create(work.path("errors"))?;
-        let child =
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors).spawn().map_err(
-                |error| format!("cannot run qemu-system-x86_64: {error}; run lab/fetch.sh"),
-            )?;
-        Ok(Qemu { child, work })
+    if let Some(trace) = &launch.trace {
+        command.args(["-d", "int,cpu_reset", "-D"]).arg(trace);
     }
-
-    fn errors(&self) -> String {
-        let errors = fs::read_to_string(self.work.path("errors")).unwrap_or_default();
-        let lines = errors.lines().filter(|line| !line.contains("TCG doesn't support"));
-        lines.flat_map(|line| ["\n  qemu: ", line]).collect()
-    }
+    Qemu::start(command, work)
 }

@@ -3,10 +3,13 @@
 //! Each works on tables in memory of ours, whose "physical" addresses are where the tables really
 //! lie in this process: that is what these crates expect of a kernel or of firmware.
 
+mod memory;
 mod patina;
 mod x86_64;
 
 use identmap::{PhysAddr, Table};
+
+pub(crate) use memory::Memory;
 
 use crate::picture::Words;
 
@@ -100,22 +103,7 @@ impl Crate {
     }
 }
 
-/// Tables at their real addresses.
-pub(crate) struct Memory {
-    tables: Vec<Table>,
-}
-
 impl Memory {
-    /// Room for this many tables, filled with what no table may be left with.
-    pub(crate) fn new(tables: usize) -> Memory {
-        Memory { tables: vec![Table([0xdead_beef_0bad_f00d; 512]); tables] }
-    }
-
-    /// The address of the first table, which is the root of whatever is built here.
-    pub(crate) fn base(&mut self) -> u64 {
-        self.tables.as_mut_ptr().expose_provenance() as u64
-    }
-
     /// For identmap to build in, with the address it shall believe in.
     pub(crate) fn lend(&mut self) -> Option<(&mut [Table], PhysAddr)> {
         let base = PhysAddr::new(self.base())?;
@@ -129,9 +117,5 @@ impl Memory {
             return None;
         }
         self.tables.get((distance / 4096) as usize).map(|table| &table.0)
-    }
-
-    fn len(&self) -> u64 {
-        self.tables.len() as u64
     }
 }

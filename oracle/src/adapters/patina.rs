@@ -2,9 +2,9 @@
 //! addresses. Outside of UEFI it leaves the control registers alone.
 #![allow(unsafe_code)]
 
-use patina_paging::page_allocator::{PageAllocator, PageAllocatorStub};
+use patina_paging::page_allocator::PageAllocatorStub;
 use patina_paging::x64::X64PageTable;
-use patina_paging::{MemoryAttributes, PageTable, PagingType, PtError};
+use patina_paging::{MemoryAttributes, PageTable, PagingType};
 
 use super::{Leaf, Look, Memory, Translation};
 
@@ -14,8 +14,8 @@ pub(super) fn build(
     leaves: &mut dyn Iterator<Item = Leaf>,
 ) -> Result<u64, String> {
     let taken = std::cell::Cell::new(0);
-    let pages = Pages { base: memory.base(), taken: &taken, len: memory.len() };
-    let mut tables = X64PageTable::new(pages, paging(look)).map_err(|e| format!("new: {e:?}"))?;
+    let mut tables =
+        X64PageTable::new(memory.pages(&taken), paging(look)).map_err(|e| format!("new: {e:?}"))?;
     // It keeps a self-map in the last entry of the root and a path of tables for a scratch page in
     // the one before: what an empty map has is not counted.
     let empty = taken.get() - 1;
@@ -60,22 +60,4 @@ pub(super) fn translate(
 
 fn paging(look: Look) -> PagingType {
     if look.five_levels { PagingType::Paging5Level } else { PagingType::Paging4Level }
-}
-
-/// Gives out the tables of a memory in their order, the root first.
-struct Pages<'c> {
-    base: u64,
-    taken: &'c std::cell::Cell<u64>,
-    len: u64,
-}
-
-impl PageAllocator for Pages<'_> {
-    fn allocate_page(&mut self, align: u64, size: u64, _is_root: bool) -> Result<u64, PtError> {
-        let taken = self.taken.get();
-        if taken == self.len || (align, size) != (4096, 4096) {
-            return Err(PtError::OutOfResources);
-        }
-        self.taken.set(taken + 1);
-        Ok(self.base + taken * 4096)
-    }
 }

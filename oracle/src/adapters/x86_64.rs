@@ -4,11 +4,12 @@
 
 use x86_64::structures::paging::mapper::{MappedFrame, TranslateResult};
 use x86_64::structures::paging::{
-    FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame,
-    Size1GiB, Size2MiB, Size4KiB, Translate,
+    Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size1GiB,
+    Size2MiB, Size4KiB, Translate,
 };
 use x86_64::{PhysAddr, VirtAddr};
 
+use super::memory::Frames;
 use super::{Leaf, Look, Memory, Translation};
 
 pub(super) fn build(
@@ -16,8 +17,7 @@ pub(super) fn build(
     look: Look,
     leaves: &mut dyn Iterator<Item = Leaf>,
 ) -> Result<u64, String> {
-    let base = memory.base();
-    let mut frames = Frames { base, taken: 1, len: memory.len() };
+    let mut frames = memory.frames();
     if memory.tables.is_empty() {
         return Err("no table".into());
     }
@@ -85,24 +85,4 @@ pub(super) fn translate(memory: &mut Memory, addresses: &[u64]) -> Vec<Option<Tr
         })
     };
     addresses.iter().map(one).collect()
-}
-
-/// Gives out the tables of a memory in their order, the root aside.
-struct Frames {
-    base: u64,
-    taken: u64,
-    len: u64,
-}
-
-// SAFETY: every frame is given out once, lies inside the memory it was made for, and nobody else
-// uses that memory while it is borrowed.
-unsafe impl FrameAllocator<Size4KiB> for Frames {
-    fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        if self.taken == self.len {
-            return None;
-        }
-        let at = PhysAddr::try_new(self.base + self.taken * 4096).ok()?;
-        self.taken += 1;
-        PhysFrame::from_start_address(at).ok()
-    }
 }

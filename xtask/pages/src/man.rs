@@ -113,6 +113,8 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("diagnose") => "Nothing is missing.",
         Some("diff") => "No difference.",
         Some("capture") => "The bundle was written, or shown.",
+        Some("needs") => "All that is surely needed is mapped.",
+        Some("known") => "They were listed.",
         Some("ranges") => "The ranges were listed.",
         Some("report") => "The report was written, whatever it says.",
         Some("tables") => "Everything was read.",
@@ -125,17 +127,18 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("check") => "Safe, or not so bad as --fail-on says.",
         Some("fleet") => "All are safe, or not so bad as --fail-on says.",
         Some("triage") => "Causes were listed, whatever they are.",
-        Some("decode") => "Dumps were explained.",
+        Some("decode") => "Something was explained.",
         _ => "Safe: no problem was found.",
     };
     let problem = match command {
         Some("map") => "The map reaches something forbidden.",
         Some("explain") => "The address is not mapped.",
+        Some("needs") => "Something that is surely needed is not mapped.",
         Some("diff") => "They differ.",
         Some("load") => "The verdict is unsafe: nothing was loaded.",
         Some(
-            "matrix" | "capture" | "tables" | "ranges" | "report" | "exec" | "unload" | "status"
-            | "triage" | "decode",
+            "matrix" | "capture" | "tables" | "ranges" | "known" | "report" | "exec" | "unload"
+            | "status" | "triage" | "decode",
         ) => "",
         Some("diagnose") => {
             "Entries are missing, or what is missing must not be mapped, or no entry helps."
@@ -145,11 +148,14 @@ fn exit_status(command: Option<&str>) -> Roff {
     };
     let unknown = match command {
         Some(
-            "map" | "explain" | "capture" | "ranges" | "report" | "exec" | "unload" | "triage"
+            "map" | "capture" | "ranges" | "known" | "report" | "exec" | "unload" | "triage"
             | "decode",
         ) => "",
+        Some("explain") => {
+            "The kernels that may be running disagree; the output says which map it and which do not."
+        }
         Some("fleet") => {
-            "None is unsafe, but of at least one it cannot be told, or it cannot be read."
+            "None is unsafe, but of at least one it cannot be told, or it cannot be read (or not in time)."
         }
         Some("load") => {
             "With --dry-run: cannot tell. Without, an unknown verdict is loaded, and printed."
@@ -160,12 +166,19 @@ fn exit_status(command: Option<&str>) -> Roff {
         Some("tables") => {
             "Something could not be read: what is not listed may be mapped all the same."
         }
+        Some("needs") => "Of something it cannot be told whether it is needed, or mapped.",
         Some("diff") => "Memory cannot be compared.",
+        Some("check" | "preflight") => {
+            "Cannot tell: something needed for a verdict is not known, which the output says; or there was no answer \
+             within --timeout, and then no output."
+        }
         _ => "Cannot tell: something needed for a verdict is not known. The output says what.",
     };
     let unusable = match command {
-        Some("fleet") => "Usage, nothing to judge, or a file that cannot be written.",
-        Some("decode") => "Usage, input that cannot be read, or no register dump in it.",
+        Some("fleet") => "Usage, nothing that could be read, or a file that cannot be written.",
+        Some("decode") => {
+            "Usage, input that cannot be read, or nothing in it that can be explained."
+        }
         Some("load" | "exec" | "unload") => {
             "Usage, input that cannot be used, or the kernel refused: the message says why. What was loaded stays."
         }
@@ -261,6 +274,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "What if the running kernel had this page in its map too?",
             ),
             ("identmap check --json", "For a program; the fields are in docs/json.md."),
+            ("identmap check -q --timeout 10", "As a gate that takes ten seconds at most."),
             (
                 "identmap check --panic",
                 "Would a crash be caught? The crash kernel's image, and kdump.",
@@ -302,6 +316,14 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
     (
         "decode",
         &[
+            (
+                "identmap decode --message 'kexec_load: Cannot assign requested address'",
+                "Why an image was not loaded, and what to do. An errno's name alone will do.",
+            ),
+            (
+                "kexec -l /boot/vmlinuz 2>&1 | identmap decode",
+                "The same, with the list of segments that kexec(8) prints.",
+            ),
             ("identmap decode console.log", "Every register dump in a console's log."),
             (
                 "identmap decode console.log --machine bundle.json",
@@ -363,6 +385,37 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
                 "Of another machine, with a processor by name.",
             ),
             ("identmap diagnose dmesg.txt", "By rules about kernels, without one."),
+        ],
+    ),
+    (
+        "needs",
+        &[
+            (
+                "identmap needs",
+                "All that must be mapped on this machine. As root, or much is not known.",
+            ),
+            (
+                "identmap needs dmesg.txt --consumer 6.12.30 -o +requested-by,by",
+                "For one kernel; which releases request it, and which request made its leaf.",
+            ),
+            (
+                "identmap needs dmesg.txt --all -o rule,needed,releases",
+                "Every rule, and the releases that follow it.",
+            ),
+            (
+                "identmap needs --kernel /boot/vmlinuz-6.12",
+                "What that kernel's first instructions touch, in place of the rules.",
+            ),
+        ],
+    ),
+    (
+        "known",
+        &[
+            ("identmap known", "All of them, with releases and evidence."),
+            (
+                "identmap known --producer $(uname -r) --consumer 6.12.30 -rn -o ID,EVIDENCE",
+                "What this kernel can do to that one, for a script.",
+            ),
         ],
     ),
     (

@@ -29,6 +29,10 @@ pub(crate) struct Facts {
     #[arg(long, value_parser = ["on", "off"])]
     pub(crate) sev: Option<String>,
 
+    /// Whether the processor can run with 5 paging levels (CPUID 7.ECX[16], la57)
+    #[arg(long, value_parser = ["on", "off"])]
+    pub(crate) la57: Option<String>,
+
     /// Suppose that the producer requests this range too, as if firmware had described it (repeatable)
     #[arg(long, value_name = "RANGE", value_parser = range)]
     pub(crate) map: Vec<PhysRange>,

@@ -48,6 +48,16 @@ pub(crate) struct Fleet {
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
 
+    /// Count a machine as unreadable that takes longer than SECONDS. 0 waits for ever [default: 60; 0 for
+    /// standard input]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        overrides_with = "timeout",
+        value_parser = clap::value_parser!(u64).range(0..=86_400)
+    )]
+    pub(crate) timeout: Option<u64>,
+
     /// How deep to look into directories
     #[arg(long, value_name = "LEVELS", default_value_t = 16, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub(crate) depth: u8,

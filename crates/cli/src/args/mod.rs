@@ -6,8 +6,11 @@ mod diagnose;
 mod facts;
 mod fleet;
 mod kernel;
+mod known;
+mod limit;
 mod list;
 mod load;
+mod needs;
 mod picture;
 mod plan;
 #[cfg(feature = "preflight")]
@@ -31,8 +34,11 @@ pub(crate) use diagnose::Diagnose;
 pub(crate) use facts::Facts;
 pub(crate) use fleet::{Fleet, Format};
 pub(crate) use kernel::Entry;
+pub(crate) use known::Known;
+pub(crate) use limit::Limit;
 pub(crate) use list::ListArgs;
 pub(crate) use load::{Exec, Load, SerialChoice, Unload};
+pub(crate) use needs::Needs;
 pub(crate) use picture::PictureArgs;
 pub(crate) use plan::PlanArgs;
 #[cfg(feature = "preflight")]
@@ -111,6 +117,8 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Write one HTML file: verdict, pictures, hand-over, tables, facts
     Report(Report),
+    /// List what must be mapped for the jump, and by which leaf it is
+    Needs(Needs),
     /// List the machine's memory, one range a line
     Ranges(Ranges),
     /// Plan an identity map from ranges, or from a machine
@@ -127,6 +135,7 @@ pub(crate) enum Command {
     Tables(Tables),
     /// Say what differs between two machines, firmwares or boots
     Diff(Diff),
+    Known(Known),
     /// Load a kernel with page tables of our own
     Load(Box<Load>),
     /// Say what is loaded
@@ -138,9 +147,9 @@ pub(crate) enum Command {
     Exec(Exec),
     /// Unload what is loaded
     Unload(Unload),
-    /// Say what a failed jump was likely to be, and how to see the next one
+    /// Say what a failed jump likely was, and how to see the next one
     Triage(Triage),
-    /// Explain register dumps of kexec's debug handler, of oopses, of QEMU
+    /// Explain why an image was not loaded; and register dumps
     Decode(Decode),
     /// Put what a machine tells into one file, without what identifies it
     Capture(Capture),
@@ -151,7 +160,7 @@ pub(crate) enum Command {
 /// The commands by what a person is about to do: the order of help and manual.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Before the jump", &["check", "preflight", "diagnose", "matrix", "explain", "report"]),
-    ("Looking closely", &["ranges", "map", "tables", "diff"]),
+    ("Looking closely", &["needs", "ranges", "map", "tables", "diff", "known"]),
     ("Loading and jumping", &["load", "status", "exec", "unload"]),
     ("After it went wrong", &["triage", "decode"]),
     ("For others, and of many machines", &["capture", "fleet"]),
@@ -181,6 +190,9 @@ pub(crate) struct Check {
     /// From which severity on the exit status is 1 (3 for what cannot be told)
     #[arg(long, value_name = "LEVEL", default_value = "error")]
     pub(crate) fail_on: FailOn,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 
     #[command(flatten)]
     pub(crate) picture: PictureArgs,

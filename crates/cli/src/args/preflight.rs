@@ -10,12 +10,13 @@ use identmap_machine::Machine;
 use identmap_preflight::Limits;
 
 use super::facts::Facts;
+use super::limit::Limit;
 use crate::output::Failure;
 
 /// Runs the kernel's first instructions in an emulator, under the page tables that the producer
 /// would make for it, until it loads its own. Says where that ends, and lists every page
 /// touched outside of what a loader puts in place.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct Preflight {
     /// The kernel to enter: a bzImage. With --loaded it is left out
     #[arg(value_name = "KERNEL", required_unless_present = "loaded")]
@@ -52,13 +53,16 @@ pub(crate) struct Preflight {
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
     pub(crate) initrd_size: u64,
 
-    /// Give up after this many seconds [default: 20, and more for a purgatory, which hashes the image]
+    /// End each run after this many seconds [default: 20, and more for a purgatory, which hashes the image]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub(crate) time: Option<u64>,
+
+    #[command(flatten)]
+    pub(crate) limit: Limit,
 }
 
 /// Where the loaded image is, if not on this machine.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Clone)]
 pub(crate) struct Core {
     /// The memory that the image is loaded in: an ELF core file of the machine
     #[arg(long = "core", value_name = "FILE", requires_all = ["loaded", "kallsyms", "btf"])]

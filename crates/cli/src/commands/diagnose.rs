@@ -5,7 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use identmap_audit::{
-    ByRule, Stage, commit, diagnose, general, generalise, releases_text, requested_by,
+    ByRule, Ended, Stage, commit, diagnose, doubts, general, generalise, releases_text,
+    requested_by,
 };
 use identmap_linux::needs::needs;
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer, gbpages};
@@ -96,11 +97,19 @@ fn by_rule(
         kind: Kind::Kexec,
         entries,
     };
+    // What may halt the machine is another matter than what is missing.
+    let doubt = doubts(machine, layout.as_ref(), consumer)
+        .into_iter()
+        .find(|doubt| doubt.id != "hazard-unknown")
+        .map(|doubt| format!("{}: {}", doubt.what, doubt.why));
     let mut all = Vec::new();
     for &traits in producer.traits().candidates() {
         for &gbpages in gbpages(machine).candidates() {
             let mut oracle = ByRule { stage, traits, gbpages };
-            let diagnosis = diagnose(&mut oracle);
+            let mut diagnosis = diagnose(&mut oracle);
+            if let (Ended::Safe, Some(why)) = (&diagnosis.ended, &doubt) {
+                diagnosis.ended = Ended::Unknown(why.clone());
+            }
             let general = generalise(&mut oracle, machine, layout.as_ref(), &diagnosis);
             let table = if traits.config_table { "requested" } else { "not requested" };
             let pages = if gbpages && traits.gbpages { "1G pages" } else { "nogbpages" };

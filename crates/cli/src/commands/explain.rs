@@ -12,7 +12,16 @@ pub(crate) fn run(args: &Explain, output: &Output) -> Result<Status, Failure> {
         Some(region) => region.kind.to_string(),
         None => "not described by the memory map".to_owned(),
     });
-    let report = ExplainReport::new(&planned.coverage, args.address, &planned.requests, memory);
+    let doubt = planning::disagreement(&planned, &args.plan, &args.facts, args.address)?;
+    let is_doubtful = doubt.is_some();
+    let report = ExplainReport::new(&planned.coverage, args.address, &planned.requests, memory)
+        .doubted(doubt);
     output.print(&report, |style| report.text(style))?;
-    Ok(if report.is_mapped() { Status::Safe } else { Status::Problem })
+    Ok(if is_doubtful {
+        Status::Unknown
+    } else if report.is_mapped() {
+        Status::Safe
+    } else {
+        Status::Problem
+    })
 }

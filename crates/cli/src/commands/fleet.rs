@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use identmap_linux::Kind;
 use identmap_report::fleet::{FleetFormat, FleetReport, FleetRow, FleetVerdict};
 
-use super::judging::{judge, status};
-use crate::args::{FailOn, Fleet, Format, Output};
+use super::judging::{Judged, judge, status};
+use crate::args::{Facts, FailOn, Fleet, Format, Limit, Output};
 use crate::inputs::{Input, collect};
 use crate::output::{Failure, NewFile, Status, write_out};
 use crate::parallel::in_order;
-use crate::source;
+use crate::{deadline, source};
 
 pub(crate) fn run(args: &Fleet, output: &Output) -> Result<Status, Failure> {
     let facts = args.facts();
@@ -25,7 +25,7 @@ pub(crate) fn run(args: &Fleet, output: &Output) -> Result<Status, Failure> {
         Input::Unsearchable(name, why) => {
             (FleetRow::unreadable(name, why), unreadable_status(args.fail_on))
         }
-        Input::Source(name) => match judge(name, &facts, kind) {
+        Input::Source(name) => match judged_in_time(name, args, &facts, kind) {
             Ok(judged) => (
                 FleetRow::judged(&judged.machine, &judged.audit),
                 status(&judged.audit, args.fail_on),
@@ -43,15 +43,29 @@ pub(crate) fn run(args: &Fleet, output: &Output) -> Result<Status, Failure> {
     let mut progress = Progress::new(inputs.len(), !output.quiet && out.leaves_terminal(format));
     out.write(&report.start())?;
     let mut worst = Status::Safe;
+    let mut read = 0_usize;
     in_order(&inputs, jobs(args), work, |(row, status)| {
         worst = worse(worst, status);
+        read += usize::from(row.verdict() != FleetVerdict::Unreadable);
         progress.step(row.verdict());
         out.write(&report.row(&row))
     })?;
     progress.end();
     out.write(&report.end())?;
     out.finish()?;
+    if read == 0 {
+        // Nothing was judged, as `check` of the same would end.
+        return Err(Failure("nothing of what was named could be read".to_owned()));
+    }
     Ok(worst)
+}
+
+/// Judges one machine, if it takes no longer than it may.
+fn judged_in_time(name: &str, args: &Fleet, facts: &Facts, kind: Kind) -> Result<Judged, Failure> {
+    let limit = deadline::of(Limit { timeout: args.timeout }, name, deadline::Kind::Rules);
+    let (own, facts) = (name.to_owned(), facts.clone());
+    deadline::within(limit, move || judge(&own, &facts, kind))
+        .unwrap_or_else(|| Err(Failure(deadline::message(limit))))
 }
 
 fn format(args: &Fleet, output: &Output) -> FleetFormat {

@@ -2,16 +2,16 @@
 
 use std::path::Path;
 
-use identmap_audit::{Audit, Question, Severity, Verdict, check, kdump_of_system};
+use identmap_audit::{Audit, ImageTables, Question, Severity, Verdict, check, kdump_of_system};
 use identmap_linux::{Consumer, Kind, Producer};
 use identmap_machine::Machine;
 use identmap_machine::bundle::Bundle;
+use identmap_report::RunRow;
 
-use crate::args::{Facts, FailOn};
+use crate::args::{Entry, Facts, FailOn, Limit};
 use crate::image::{self, Image};
-use crate::kdump;
 use crate::output::{Failure, Status};
-use crate::source;
+use crate::{deadline, kdump, runs, source};
 
 /// A machine, the kernels on both sides of the jump, and what follows.
 pub(crate) struct Judged {
@@ -41,6 +41,67 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     }
     let Question { producer, consumer, .. } = question;
     Ok(Judged { machine, producer, consumer, audit })
+}
+
+/// What runs of a kernel were, for the report.
+pub(crate) struct Runs {
+    pub(crate) rows: Vec<RunRow>,
+    pub(crate) assumptions: Vec<String>,
+}
+
+/// Judges by runs of a kernel's first instructions, in place of the rules about kernels.
+///
+/// # Errors
+/// As [`judge`]; and if the kernel cannot be run.
+fn judge_kernel(
+    kernel: &Path,
+    entry: &Entry,
+    source: &str,
+    facts: &Facts,
+) -> Result<(Judged, Runs), Failure> {
+    let (mut machine, bundle) = source::machine_and_bundle(source, facts)?;
+    let producer = source::producer(&machine);
+    let mut consumer = source::consumer(facts)?;
+    let entries = &facts.map;
+    let bundle = bundle.as_ref();
+    let sight = runs::check(kernel, entry, &mut machine, &producer, entries, source, bundle)?;
+    consumer.version = sight.version;
+    let tables = ImageTables::NotRead("as they would be made for this kernel".to_owned());
+    let seen = Some(sight.seen.as_slice());
+    let kind = Kind::Kexec;
+    let question = Question { machine: &machine, producer, consumer, kind, tables, entries, seen };
+    let audit = check(&question);
+    let Question { producer, consumer, .. } = question;
+    let runs = Runs { rows: sight.rows, assumptions: sight.assumptions };
+    Ok((Judged { machine, producer, consumer, audit }, runs))
+}
+
+/// What `check` and `needs` rest on: [`judge`], or [`judge_kernel`] where there is a kernel, within the limit. `None`
+/// if there was no answer in time, which was said.
+///
+/// # Errors
+/// As these.
+pub(crate) fn judge_within(
+    limit: Limit,
+    source: &str,
+    facts: &Facts,
+    kernel: Option<(&Path, &Entry)>,
+    kind: Kind,
+) -> Result<Option<(Judged, Option<Runs>)>, Failure> {
+    let work = if kernel.is_some() { deadline::Kind::Runs } else { deadline::Kind::Rules };
+    let limit = deadline::of(limit, source, work);
+    let (name, facts) = (source.to_owned(), facts.clone());
+    let kernel = kernel.map(|(path, entry)| (path.to_owned(), entry.clone()));
+    let answer = deadline::within(limit, move || match kernel {
+        Some((path, entry)) => {
+            judge_kernel(&path, &entry, &name, &facts).map(|(judged, runs)| (judged, Some(runs)))
+        }
+        None => judge(&name, &facts, kind).map(|judged| (judged, None)),
+    });
+    if answer.is_none() {
+        eprintln!("identmap: {source}: {}", deadline::message(limit));
+    }
+    answer.transpose()
 }
 
 /// The exit status that a verdict and its findings make.

@@ -64,7 +64,16 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             let rules = Verdict::of(&findings);
             let (verdict, by) = load_preflight::run(&machine, kind, &image, rules, live)?;
             told.judged_by = by;
-            (verdict, Some(image))
+            if entered_unseen(&file.kernel, &image) {
+                told.notes.push(
+                    "whether this ELF kernel can be entered with 5 levels is not known: it has no header that says \
+                     so, and this identmap has no preflight"
+                        .to_owned(),
+                );
+                (verdict.max(Verdict::Unknown), Some(image))
+            } else {
+                (verdict, Some(image))
+            }
         }
     };
     told.verdict = verdict.to_string();
@@ -92,6 +101,14 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
     }
     output.print(&told, |style| told.text(style, false))?;
     Ok(Status::Safe)
+}
+
+/// An ELF kernel has nobody to change the number of levels: built without `CONFIG_X86_5LEVEL` it loads a root of 4
+/// while 5 are in use (`check_la57_support()` in `arch/x86/kernel/head64.c`, Linux 6.12). A run shows which it is.
+fn entered_unseen(kernel: &format::Kernel, image: &Image) -> bool {
+    let five = image.coverage.config.levels == identmap::Levels::Five;
+    let elf = matches!(kernel, format::Kernel::Elf(_));
+    five && elf && !cfg!(feature = "preflight")
 }
 
 /// What only the running kernel tells.

@@ -37,6 +37,18 @@ pub(super) fn run(
     use identmap_preflight::{Content, CpuProfile, Limits, Outcome, Segments, with_facts};
 
     let Some(layout) = Layout::of(machine) else { return Ok((rules, "rules only".to_owned())) };
+    if machine.cpu.encrypted_guest == Some(true) {
+        let by = format!("rules ({rules}) only: the preflight does not model an encrypted guest");
+        return Ok((rules.max(Verdict::Unknown), by));
+    }
+    // The image's levels are those of the running kernel, also where only --levels tells them.
+    let five = image.coverage.config.levels == identmap::Levels::Five;
+    let mut told = machine.clone();
+    told.cpu.la57_active = Some(five);
+    if five {
+        told.cpu.la57 = Some(true);
+    }
+    let machine = &told;
     let contents: Vec<Content> = image
         .segments
         .iter()
@@ -87,6 +99,9 @@ pub(super) fn run(
             }
             worst = worst.max(verdict);
         }
+    }
+    if seen.is_empty() {
+        return Ok((rules.max(Verdict::Unknown), format!("rules ({rules}) only")));
     }
     Ok((rules.max(worst), format!("rules ({rules}) and preflight ({worst}): {sentence}")))
 }

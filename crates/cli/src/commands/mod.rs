@@ -9,10 +9,12 @@ pub(crate) mod exec;
 pub(crate) mod explain;
 pub(crate) mod fleet;
 mod judging;
+pub(crate) mod known;
 pub(crate) mod load;
 mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;
+pub(crate) mod needs;
 mod planning;
 #[cfg(feature = "preflight")]
 pub(crate) mod preflight;

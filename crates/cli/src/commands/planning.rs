@@ -1,8 +1,8 @@
 //! What `map` and `explain` share: requests and configuration, from ranges or from a machine.
 
-use identmap::{Config, Levels, PhysRange, Plan};
+use identmap::{Config, Levels, PhysAddr, PhysRange, Plan};
 use identmap_audit::{Coverage, MapInput, PolicyKind, SlackKind, forbidden, is_uv};
-use identmap_linux::{Kind, Known, RequestSource, requests};
+use identmap_linux::{Kind, Known, requests};
 use identmap_machine::{Layout, Machine, MemType, hazards, parse_range, ranges};
 
 use crate::args::{Facts, PlanArgs};
@@ -21,6 +21,8 @@ pub(crate) struct Planned {
     pub(crate) forbidden: Vec<PhysRange>,
     /// The machine's memory, if a machine was read.
     pub(crate) layout: Option<Layout>,
+    /// The machine, if one was read.
+    machine: Option<Machine>,
     /// What `is_uv_system()` says.
     uv: bool,
     slack: SlackKind,
@@ -93,9 +95,10 @@ pub(crate) fn plan(
     let input =
         MapInput { config, policy, uv, requests: &ranges, forbidden: &avoid, slack, ram: &ram };
     let coverage = Coverage::plan(&input).map_err(Failure::new)?;
-    let source = machine.map_or_else(|| "requests".to_owned(), |machine| machine.source);
+    let source = machine.as_ref().map_or("requests", |machine| &machine.source).to_owned();
     Ok(Planned {
         source,
+        machine,
         coverage,
         requests: asked,
         forbidden: ranges::normalise(avoid),
@@ -104,6 +107,56 @@ pub(crate) fn plan(
         slack,
         ram,
     })
+}
+
+/// Whether every kernel that this machine may be running maps `address`, or none does: what decides, if not.
+///
+/// Policy and pages that are given on the command line are no question.
+pub(crate) fn disagreement(
+    planned: &Planned,
+    args: &PlanArgs,
+    facts: &Facts,
+    address: PhysAddr,
+) -> Result<Option<String>, Failure> {
+    let (Some(machine), false) = (&planned.machine, args.has_requests()) else { return Ok(None) };
+    if args.policy() == Some(PolicyKind::Guarded) {
+        return Ok(None);
+    }
+    let layout = planned.layout.as_ref();
+    let pages = identmap_linux::gbpages(machine);
+    let producer = source::producer(machine);
+    let mut under: [Vec<String>; 2] = Default::default();
+    for traits in producer.traits().candidates() {
+        let mut requests = requests(machine, layout, traits, Kind::Kexec).ranges();
+        requests.extend(&facts.map);
+        let given = args.gbpages().map(|on| vec![on]);
+        for gbpages in given.unwrap_or_else(|| pages.candidates().to_vec()) {
+            let mut config = traits.config(machine, gbpages);
+            config.levels = args.levels().unwrap_or(config.levels);
+            config.maxphyaddr = args.maxphyaddr.unwrap_or(config.maxphyaddr);
+            let policy = args.policy().unwrap_or_else(|| traits.policy.into());
+            let input = MapInput {
+                config,
+                policy,
+                uv: planned.uv,
+                requests: &requests,
+                forbidden: &[],
+                slack: SlackKind::None,
+                ram: &[],
+            };
+            let coverage = Coverage::plan(&input).map_err(Failure::new)?;
+            let table = if traits.config_table { "requested" } else { "not requested" };
+            let leaves = if config.gbpages { "1G pages" } else { "nogbpages" };
+            let name = format!("{}, configuration table {table}, {leaves}", policy.name());
+            let list = &mut under[usize::from(coverage.at(address).is_some())];
+            if !list.contains(&name) {
+                list.push(name);
+            }
+        }
+    }
+    let [missing, mapped] = under.map(|list| list.join("; "));
+    Ok((!missing.is_empty() && !mapped.is_empty())
+        .then(|| format!("mapped if the producer is {mapped}\nnot mapped if it is {missing}")))
 }
 
 /// What the machine's own kernel would request, and how it would map it.
@@ -120,16 +173,7 @@ fn of_machine(
     let gbpages = identmap_linux::gbpages(machine).candidates().contains(&true);
     let policy = traits.policy.into();
     let list = requests(machine, layout, &traits, Kind::Kexec);
-    let named = |source| match source {
-        RequestSource::DirectMap => "RAM, or the first MiB".to_owned(),
-        RequestSource::Segment(number) => format!("segment {number}"),
-        RequestSource::EfiSystemTable => "EFI system table".to_owned(),
-        RequestSource::EfiConfigTable => "EFI configuration table".to_owned(),
-        RequestSource::AcpiTables => "ACPI tables".to_owned(),
-        RequestSource::AcpiNvs => "ACPI NVS".to_owned(),
-        RequestSource::Synthetic => "synthetic entry".to_owned(),
-    };
-    let asked = list.requests.iter().map(|r| (r.range, Some(named(r.source)))).collect();
+    let asked = list.requests.iter().map(|r| (r.range, Some(r.source.to_string()))).collect();
     (traits.config(machine, gbpages), policy, asked)
 }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use super::preflight_loaded;
 use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
-use crate::{firmware, source};
+use crate::{deadline, firmware, source};
 
 /// The argument that makes this program the emulator's process.
 pub(crate) const WORKER: &str = "--preflight-worker";
@@ -28,20 +28,31 @@ const LARGEST_KERNEL: u64 = 1 << 30;
 
 pub(crate) fn run(args: &Preflight, output: &Output) -> Result<Status, Failure> {
     let source = args.source();
-    let (machine, bundle) = source::machine_and_bundle(&source, &args.facts)?;
-    let known = firmware::known(&source, &machine, bundle.as_ref());
-    let layout = Layout::of(&machine)
-        .ok_or_else(|| Failure(format!("{}: no memory map in it", machine.source)))?;
-    let report = match &args.kernel {
-        Some(kernel) if !args.loaded => of_kernel(args, kernel, &machine, &layout, &known)?,
-        _ => preflight_loaded::report(args, &machine, &layout, &known)?,
+    let limit = deadline::of(args.limit, &source, deadline::Kind::Runs);
+    let own = args.clone();
+    let Some(report) = deadline::within(limit, move || report(&own)) else {
+        eprintln!("identmap: {source}: {}", deadline::message(limit));
+        return Ok(Status::Unknown);
     };
+    let report = report?;
     output.print(&report, |style| report.text(style))?;
     Ok(match report.verdict {
         "safe" => Status::Safe,
         "unsafe" => Status::Problem,
         _ => Status::Unknown,
     })
+}
+
+fn report(args: &Preflight) -> Result<PreflightReport, Failure> {
+    let source = args.source();
+    let (machine, bundle) = source::machine_and_bundle(&source, &args.facts)?;
+    let known = firmware::known(&source, &machine, bundle.as_ref());
+    let layout = Layout::of(&machine)
+        .ok_or_else(|| Failure(format!("{}: no memory map in it", machine.source)))?;
+    match &args.kernel {
+        Some(kernel) if !args.loaded => of_kernel(args, kernel, &machine, &layout, &known),
+        _ => preflight_loaded::report(args, &machine, &layout, &known),
+    }
 }
 
 fn of_kernel(

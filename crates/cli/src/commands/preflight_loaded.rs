@@ -58,21 +58,18 @@ pub(super) fn report(
     };
     // A purgatory may switch to tables that were loaded with it, as `identmap load`'s does. No more
     // segments than there are, so this ends.
-    let mut own = Vec::new();
+    let scene = segments.on(&stand).map_err(Failure::new)?;
+    let (mut scene, hashed) = hashed_here(scene);
+    assumptions.extend(hashed);
     let report = loop {
-        let scene = Segments { own_tables: &own, ..segments }.on(&stand);
-        let (scene, hashed) = hashed_here(scene.map_err(Failure::new)?);
         let report = emulate(&scene).map_err(Failure::new)?;
         let switched = match report.outcome {
             Outcome::Reached { cr3 } => segments.loaded_tables(cr3, &stand.paging),
             _ => None,
         };
         match switched {
-            Some(range) if !own.contains(&range) => own.push(range),
-            _ => {
-                assumptions.extend(hashed);
-                break report;
-            }
+            Some(range) if !scene.tables.contains(&range) => scene.tables.push(range),
+            _ => break report,
         }
     };
     let kernel = contents.iter().find(|content| content.name == "kernel");

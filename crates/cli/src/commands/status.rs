@@ -82,10 +82,7 @@ impl Slot {
             "foreign" => (Tone::Doubt, "an image that another program loaded".to_owned()),
             "unclear" => {
                 let why = self.why.as_deref().unwrap_or_default();
-                (
-                    Tone::Doubt,
-                    format!("a load was interrupted; which image it is cannot be told: {why}"),
-                )
+                (Tone::Doubt, format!("what is loaded cannot be told: {why}"))
             }
             _ => (Tone::Strong, self.kernel.clone().unwrap_or_default()),
         };

@@ -56,6 +56,7 @@
 
 mod code;
 mod crc32c;
+mod message;
 
 use core::fmt;
 

@@ -363,7 +363,6 @@ impl Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::bzimage_for_tests;
 
     fn u64_at(bytes: &[u8], at: usize) -> u64 {
         u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
@@ -375,7 +374,7 @@ mod tests {
 
     #[test]
     fn the_chain_is_where_the_kernel_follows_it() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let region = |i: u64| Region {
             range: PhysRange::from_len(i << 20, 0x1000).unwrap(),
@@ -433,7 +432,7 @@ mod tests {
         let secret: [u8; 32] = core::array::from_fn(|i| i as u8 + 0xa0);
         let seed = RngSeed::new(secret).unwrap();
         assert_eq!(format!("{seed:?}"), "RngSeed(..)");
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let setup = SetupEfi { fw_vendor: 1, tables: 2, smbios: 3 };
         let plain = BootParams {
@@ -471,7 +470,7 @@ mod tests {
 
     #[test]
     fn a_command_line_too_long_is_refused() {
-        let image = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let image = made_kernel::BzImage::default().bytes();
         let image = BzImage::parse(&image).unwrap();
         let line = "x".repeat(2048);
         let params = BootParams {

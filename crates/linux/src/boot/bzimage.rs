@@ -331,7 +331,7 @@ mod tests {
     use super::*;
 
     fn sound() -> Vec<u8> {
-        crate::boot::bzimage_for_tests(0x1000, 0x100_0000, true)
+        made_kernel::BzImage { init_size: 0x1000, ..Default::default() }.bytes()
     }
 
     #[test]

@@ -198,15 +198,18 @@ fn pages(bytes: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::bzimage_for_tests;
 
     fn r(start: u64, end: u64) -> PhysRange {
         PhysRange::new(start, end).unwrap()
     }
 
+    fn made(init_size: u32, relocatable: bool) -> Vec<u8> {
+        made_kernel::BzImage { init_size, relocatable, ..Default::default() }.bytes()
+    }
+
     #[test]
     fn top_down_as_both_loaders() {
-        let bytes = bzimage_for_tests(0x123_4567, 0x100_0000, true);
+        let bytes = made(0x123_4567, true);
         let image = BzImage::parse(&bytes).unwrap();
         let ram = [r(0, 0x9f000), r(0x10_0000, 0x4000_0000)];
         let placed = Placement::find(Strategy::TopDown, &ram, &image, 0x1800, 5000).unwrap();
@@ -217,7 +220,7 @@ mod tests {
 
     #[test]
     fn bottom_up_and_fixed() {
-        let bytes = bzimage_for_tests(0x20_0000, 0x100_0000, true);
+        let bytes = made(0x20_0000, true);
         let image = BzImage::parse(&bytes).unwrap();
         let ram = [r(0x1000, 0x9f000), r(0x10_0000, 0x110_0000), r(0x200_0000, 0x400_0000)];
         let low = Placement::find(Strategy::BottomUp, &ram, &image, 1, 1).unwrap();
@@ -234,7 +237,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_moved_lies_where_it_wants() {
-        let bytes = bzimage_for_tests(0x20_0000, 0x100_0000, false);
+        let bytes = made(0x20_0000, false);
         let image = BzImage::parse(&bytes).unwrap();
         let ram = [r(0x10_0000, 0x4000_0000)];
         let placed = Placement::find(Strategy::TopDown, &ram, &image, 1, 0).unwrap();

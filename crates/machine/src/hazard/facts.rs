@@ -113,6 +113,19 @@ fn uv(machine: &Machine, firmware: Option<&Layout>, tails: &[PhysRange]) -> Opti
     (has_table || (made_by(&hardware) && named) || shaped()).then_some(Certainty::Likely)
 }
 
+/// Whether a map with the shape of a UV's is all that is known of a machine: nothing says who made it, and
+/// nothing says that it is none.
+pub(crate) fn may_be_uv(machine: &Machine) -> bool {
+    let firmware = Layout::of_firmware(machine);
+    let tails = firmware.as_ref().map_or_else(Vec::new, |layout| tails(layout.regions()));
+    machine.uv.is_none()
+        && machine.hardware.is_none()
+        && machine.efi.version.is_none()
+        && machine.efi.tables.is_empty()
+        && machine.cpu.hypervisor != Some(true)
+        && is_uv_shaped(firmware.as_ref(), &tails)
+}
+
 /// At least three nodes, each with a reserved tail in units of 64 MiB, which is
 /// what UV hubs count memory in (`UV_GAM_RANGE_SHFT`, `arch/x86/include/asm/uv/uv_hub.h`),
 /// and RAM right after it.

@@ -2,8 +2,7 @@
 //!
 //! Not in it, because no text that we read says where they lie: memory given to
 //! TDX guests (a partial write poisons it where `X86_BUG_TDX_PW_MCE` holds,
-//! `arch/x86/virt/vmx/tdx/tdx.c`), pages with memory errors that the kernel took out of its own
-//! map (`set_mce_nospec()` in `arch/x86/mm/pat/set_memory.c`), bad blocks of persistent memory, SGX's EPC
+//! `arch/x86/virt/vmx/tdx/tdx.c`), bad blocks of persistent memory, SGX's EPC
 //! (`sgx: EPC section`, `arch/x86/kernel/cpu/sgx/main.c`), and SMRAM, which firmware
 //! reserves without a name.
 
@@ -80,6 +79,16 @@ pub static RULES: &[Rule] = &[
         // Loaders such as tboot use the type for memory that they protect.
         applies: |facts| (!facts.is_xen()).then_some(Certainty::Likely),
         ranges: |facts| facts.of_kind(MemType::Unusable),
+    },
+    Rule {
+        id: "memory-failure",
+        title: "page with a memory error",
+        // The running kernel unmaps it, so that speculation does not find the error again; kexec's map, of all
+        // RAM, has it back for the length of the jump.
+        severity: Severity::Caution,
+        source: "Linux mm/memory-failure.c; arch/x86/mm/pat/set_memory.c, set_mce_nospec()",
+        applies: |facts| (!facts.machine.poisoned.is_empty()).then_some(Certainty::Certain),
+        ranges: |facts| ranges::normalise(facts.machine.poisoned.clone()),
     },
     Rule {
         id: "graphics-stolen",

@@ -76,6 +76,11 @@ fn e820(data: &[u8], inputs: &Inputs, machine: &mut Machine) {
             raw.extend_from_slice(more);
         }
     }
+    // As many as there is room for, and nothing that tells whether there were more.
+    machine.lost.boot_params = count == E820_MAX
+        && raw.len() == table.len()
+        && (u64_at(data, SETUP_DATA) != 0 && inputs.setup_data.files().is_empty()
+            || inputs.setup_data.failure().is_some());
     let mut entries = Vec::new();
     for entry in raw.chunks_exact(E820_ENTRY).take(parse::MAX_ENTRIES) {
         let (start, size) = (u64_at(entry, 0), u64_at(entry, 8));

@@ -204,15 +204,16 @@ fn log(inputs: &Inputs) -> Machine {
 }
 
 fn identity(inputs: &Inputs, machine: &mut Machine) {
-    if let Some(release) = inputs.osrelease.text().filter(|r| !r.trim().is_empty()) {
-        machine.kernel = Some(release.trim().to_owned());
-    }
     if let Some(version) = inputs.version.text() {
         let banner = version.strip_prefix("Linux version ").and_then(|v| v.split_once(' '));
         if let Some((release, banner)) = banner {
-            machine.kernel.get_or_insert_with(|| release.to_owned());
+            // The log may be that of the boot before.
+            machine.kernel = Some(release.to_owned());
             machine.kernel_banner = Some(banner.to_owned());
         }
+    }
+    if let Some(release) = inputs.osrelease.text().filter(|r| !r.trim().is_empty()) {
+        machine.kernel = Some(release.trim().to_owned());
     }
     if let Some(cmdline) = inputs.cmdline.text() {
         machine.cmdline = None;
@@ -239,6 +240,7 @@ fn memory_maps(inputs: &Inputs, machine: &mut Machine) {
         Content::Bytes(bytes) => match parse::text("/proc/iomem", bytes) {
             Ok(read) => {
                 machine.iomem = read.iomem;
+                machine.lost.iomem = read.lost.iomem;
                 machine.notes.extend(read.notes);
             }
             Err(error) => note(machine, true, &format!("/proc/iomem cannot be read: {error}")),

@@ -29,6 +29,8 @@ pub(super) struct Boot {
     pub(super) madt_oem: Option<String>,
     pub(super) saw_dmar: bool,
     pub(super) saw_ivrs: bool,
+    /// Entries of the EFI memory map so far, those left out among them.
+    pub(super) efi_entries: u64,
     /// Map that the line before belonged to.
     pub(super) in_map: Option<MapOrigin>,
 }
@@ -118,6 +120,17 @@ impl Boot {
         }
     }
 
+    /// At the end of its text: a boot's log goes on after the map. One that was filtered has no command line
+    /// between banner and map, or says so by something else behind it.
+    pub(super) fn end(&mut self) {
+        let within = self.in_map == Some(MapOrigin::BiosE820);
+        if within && self.banner && self.heading && self.machine.cmdline.is_some() {
+            self.machine.lost.map = true;
+            let text = "the log ends within the memory map: what follows is lost".to_owned();
+            self.note(Note { line: 0, text, unreadable: true });
+        }
+    }
+
     /// Takes in the beginning of this boot's log, which was found after it.
     fn prepend(&mut self, beginning: Boot) {
         let from = beginning.machine;
@@ -136,6 +149,10 @@ impl Boot {
         mine.kernel_banner = mine.kernel_banner.take().or(from.kernel_banner);
         mine.cmdline = mine.cmdline.take().or(from.cmdline);
         mine.nogbpages = mine.nogbpages.or(from.nogbpages);
+        mine.lost.map |= from.lost.map;
+        mine.lost.efi_map |= from.lost.efi_map;
+        mine.last_pfn = mine.last_pfn.max(from.last_pfn);
+        mine.ram_kib = mine.ram_kib.or(from.ram_kib);
         self.heading = true;
         self.banner |= beginning.banner;
         for note in from.notes {

@@ -2,9 +2,10 @@
 
 use identmap::{PhysRange, RangeError};
 
+use super::boot::push_range;
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{IomemEntry, Note};
+use crate::model::{CpuVendor, CrashKernel, IomemEntry, Machine, Note};
 
 /// A line as it stands; its depth is found when the listing is complete.
 #[derive(Clone, Debug)]
@@ -120,6 +121,38 @@ impl Listings {
         }
         with_depths(listing)
     }
+}
+
+/// What the names in `/proc/iomem` say beyond the map itself.
+pub(crate) fn from_iomem(machine: &mut Machine) {
+    let mut crash = Vec::new();
+    for entry in &machine.iomem {
+        // kernel/crash_core.c: `crashk_res` and `crashk_low_res`.
+        if entry.name == "Crash kernel" {
+            push_range(&mut crash, entry.range);
+        }
+        // drivers/iommu/amd/init.c and drivers/iommu/intel/dmar.c reserve the registers under these names.
+        let maker = match entry.name.as_str() {
+            "amd_iommu" => CpuVendor::Amd,
+            "dmar0" => CpuVendor::Intel,
+            _ => continue,
+        };
+        if machine.cpu.hypervisor != Some(true) {
+            machine.cpu.vendor.get_or_insert(maker);
+        }
+    }
+    for range in crash {
+        if !machine.crash_kernels.iter().any(|c| c.range == range) {
+            machine.crash_kernels.push(CrashKernel { range });
+        }
+    }
+}
+
+/// `fed00000-fed0`: a line of `/proc/iomem` before its name.
+pub(super) fn is_cut(text: &str) -> bool {
+    let hexish = |t: &str| t.bytes().all(|b| b.is_ascii_hexdigit());
+    let (first, second) = text.split_once('-').unwrap_or((text, ""));
+    first.len() >= 4 && hexish(first) && hexish(second.trim_end_matches([' ', ':']))
 }
 
 /// Depth by indentation or, where a paste lost it, by containment: siblings never overlap.

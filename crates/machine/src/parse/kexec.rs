@@ -2,9 +2,10 @@
 
 use identmap::PhysRange;
 
+use super::boot::push_note;
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{MapEntry, MemType};
+use crate::model::{Machine, MapEntry, MemType, Note, Segment};
 
 /// A line of that output.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +113,59 @@ impl Ranges {
             own(self.unknown)
         } else {
             e820(self.unknown)
+        }
+    }
+}
+
+/// The segments of the image that is told of last: number, first byte, length.
+#[derive(Default, Debug)]
+pub(super) struct Segments(Vec<(u64, Option<u64>, Option<u64>)>);
+
+impl Segments {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Adds what a line says of one.
+    pub(super) fn push(&mut self, line: KexecLine) {
+        match line {
+            KexecLine::Range(_) => {}
+            KexecLine::Heading => self.0.clear(),
+            KexecLine::SegmentStart(index, start) => self.segment(index).1 = Some(start),
+            KexecLine::SegmentSize(index, size) => self.segment(index).2 = Some(size),
+            KexecLine::Segment(index, range) => {
+                if index == 0 {
+                    self.0.clear();
+                }
+                let slot = self.segment(index);
+                (slot.1, slot.2) = (Some(range.start().get()), Some(range.len()));
+            }
+        }
+    }
+
+    /// The segment of that number; a field that is already filled belongs to the next image.
+    fn segment(&mut self, index: u64) -> &mut (u64, Option<u64>, Option<u64>) {
+        let full = |s: &(u64, Option<u64>, Option<u64>)| s.1.is_some() && s.2.is_some();
+        if index == 0 && self.0.iter().any(|s| s.0 == 0 && full(s)) {
+            self.0.clear();
+        }
+        let at = self.0.iter().position(|s| s.0 == index).unwrap_or_else(|| {
+            self.0.push((index, None, None));
+            self.0.len() - 1
+        });
+        &mut self.0[at]
+    }
+
+    pub(super) fn finish(self, machine: &mut Machine) {
+        for (index, start, size) in self.0 {
+            let range =
+                start.zip(size).and_then(|(start, size)| PhysRange::from_len(start, size).ok());
+            if let Some(range) = range {
+                machine.segments.push(Segment { range });
+            } else {
+                let text = format!("segment {index} is incomplete or not a range: it was left out");
+                push_note(&mut machine.notes, Note { line: 0, text, unreadable: true });
+            }
         }
     }
 }

@@ -22,8 +22,8 @@ pub use error::ParseError;
 pub(crate) use e820::from_number as e820_type;
 pub(crate) use error::Bad;
 pub(crate) use excerpt::{LEFT_OUT, Scrub, excerpt};
+pub(crate) use iomem::from_iomem;
 pub(crate) use platform::{set_cmdline, uv_by_firmware};
-pub(crate) use reader::from_iomem;
 pub(crate) use sysfs::Records;
 
 use crate::bundle::Bundle;

@@ -2,7 +2,7 @@
 
 use identmap::{PageSize, PhysAddr, PhysRange};
 
-use super::boot::Boot;
+use super::boot::{Boot, push_range};
 use super::cursor::Cursor;
 use super::error::Bad;
 use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemType, Note, Uv};
@@ -11,6 +11,10 @@ use crate::model::{AcpiTable, CpuVendor, CrashKernel, Machine, MapUpdate, MemTyp
 /// `MAX_PHYSMEM_BITS` in `arch/x86/include/asm/sparsemem.h`, printed by `e820_end_pfn()`.
 const MAX_ARCH_PFN_4_LEVEL: u64 = 1 << (46 - 12);
 const MAX_ARCH_PFN_5_LEVEL: u64 = 1 << (52 - 12);
+
+/// `MAX_ARCH_PFN` of 32-bit kernels, without and with PAE (`arch/x86/kernel/e820.c`).
+const MAX_ARCH_PFN_32_BIT: u64 = 1 << (32 - 12);
+const MAX_ARCH_PFN_PAE: u64 = 1 << (36 - 12);
 
 /// ACPI tables are listed up to this number; machines have about a hundred.
 const MAX_ACPI_TABLES: usize = 4096;
@@ -39,7 +43,12 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         boot.machine.cpu.pdpe1gb = Some(true);
         return true;
     }
+    if let Some(total) = rest.strip_prefix("Memory: ").and_then(counted_ram) {
+        boot.machine.ram_kib = Some(total);
+        return true;
+    }
     if let Some(at) = rest.find("max_arch_pfn = ") {
+        last_pfn(&mut boot.machine, rest);
         return max_arch_pfn(&mut boot.machine, &rest[at + "max_arch_pfn = ".len()..]);
     }
     if let Some(result) = crash_kernel(text, body) {
@@ -49,13 +58,15 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
     }
     if let Some(at) = rest.find("RMP table physical range [") {
         let c = Cursor::new(text, body + at + "RMP table physical range [".len());
-        return record(boot, line, "RMP table", inclusive(c), |m, range| {
-            m.rmp = Some(range);
-            m.cpu.snp_host = Some(true);
-        });
+        // There is one, wherever it lies.
+        boot.machine.cpu.snp_host = Some(true);
+        return record(boot, line, "RMP table", inclusive(c), |m, range| m.rmp = Some(range));
     }
     if let Some(at) = rest.find(RMP_FIXUP) {
         return rmp_fixup(boot, line, &rest[at + RMP_FIXUP.len()..]);
+    }
+    if let Some(tail) = rest.strip_prefix(MEMORY_FAILURE) {
+        return memory_failure(&mut boot.machine, tail);
     }
     if let Some(tail) = rest.strip_prefix("RAMDISK: [mem ") {
         let c = Cursor::new(text, text.trim_end().len() - tail.len());
@@ -68,6 +79,39 @@ pub(super) fn fact(boot: &mut Boot, text: &str, body: usize, line: usize) -> boo
         return record(boot, line, "MP table", inclusive(c), |m, range| m.mp_table = Some(range));
     }
     processor(boot, rest)
+}
+
+/// `16181208K/16680692K available`: RAM in the kernel's hands and RAM that there is, in KiB
+/// (`mem_init_print_info()` in `mm/mm_init.c`, `mm/page_alloc.c` before 6.3). To Linux 3.10, with a small
+/// `k`, the second number is where RAM ends, holes and all: not taken.
+fn counted_ram(rest: &str) -> Option<u64> {
+    let (free, rest) = rest.split_once("K/")?;
+    let (total, rest) = rest.split_once('K')?;
+    free.parse::<u64>().ok().filter(|_| rest.starts_with(" available"))?;
+    total.parse().ok()
+}
+
+/// `last_pfn = 0x42f000 max_arch_pfn = …` (`e820_end_pfn()`): first of all RAM, then, if that ends past 4 GiB,
+/// of the RAM below.
+fn last_pfn(machine: &mut Machine, rest: &str) {
+    let digits = rest.split_once("last_pfn = 0x").map(|(_, tail)| tail.split(' ').next());
+    let pfn = digits.flatten().and_then(|digits| u64::from_str_radix(digits, 16).ok());
+    machine.last_pfn = machine.last_pfn.max(pfn);
+}
+
+/// Before what the kernel says of a page with a memory error, which it names by its number: the first word
+/// behind (`pr_fmt` of `mm/memory-failure.c`, Linux 5.10.262 to 7.3.4).
+const MEMORY_FAILURE: &str = "Memory failure: 0x";
+
+fn memory_failure(machine: &mut Machine, tail: &str) -> bool {
+    let Some((digits, _)) = tail.split_once(':') else { return false };
+    let number = u64::from_str_radix(digits, 16).ok();
+    let start = number.and_then(|pfn| pfn.checked_mul(PageSize::Size4K.bytes()));
+    let page = start.and_then(|at| PhysRange::from_len(at, PageSize::Size4K.bytes()).ok());
+    if let Some(page) = page {
+        push_range(&mut machine.poisoned, page);
+    }
+    page.is_some()
 }
 
 /// Printed where the kernel takes RAM beside the RMP table out of its map
@@ -172,8 +216,13 @@ fn max_arch_pfn(machine: &mut Machine, text: &str) -> bool {
     let five = match Cursor::new(text, 0).hex() {
         Ok(MAX_ARCH_PFN_4_LEVEL) => false,
         Ok(MAX_ARCH_PFN_5_LEVEL) => true,
+        Ok(MAX_ARCH_PFN_32_BIT | MAX_ARCH_PFN_PAE) => {
+            machine.kernel_is_32bit = Some(true);
+            return true;
+        }
         _ => return false,
     };
+    machine.kernel_is_32bit = Some(false);
     machine.cpu.la57_active = Some(five);
     if five {
         machine.cpu.la57 = Some(true);
@@ -263,6 +312,18 @@ fn processor(boot: &mut Boot, rest: &str) -> bool {
         let end = ends.min().unwrap_or(model.len());
         cpu.vendor = Some(vendor);
         cpu.model = Some(model[..end].split_whitespace().collect::<Vec<_>>().join(" "));
+        return true;
+    }
+    // `tdx_early_init()`; `sev_show_status()`, of guests only (`arch/x86/coco/`); `mem_encrypt_init()` to 5.4.
+    let sev = rest.strip_prefix("SEV: Status: ").is_some_and(|words| words.contains("SEV"))
+        || rest.contains("AMD Secure Encrypted Virtualization (SEV) active");
+    if sev || rest.starts_with("tdx: Guest detected") {
+        cpu.encrypted_guest = Some(true);
+        cpu.hypervisor = Some(true);
+        if sev {
+            cpu.sev = Some(true);
+            cpu.vendor.get_or_insert(CpuVendor::Amd);
+        }
         return true;
     }
     if let Some(at) = rest.find("Memory Encryption Features active:") {
@@ -357,6 +418,11 @@ pub(super) fn conclude(boot: &mut Boot) {
     if matches!(machine.cpu.vendor, Some(CpuVendor::Intel | CpuVendor::Other)) {
         // Leaf 0x8000001f is AMD's (APM vol. 3, E.4.17).
         machine.cpu.sev.get_or_insert(false);
+    }
+    // mem_encrypt_init() has said what is active before the first processor's name is printed.
+    let silent = machine.cpu.hypervisor == Some(true) && machine.cpu.model.is_some();
+    if machine.cpu.encrypted_guest.is_none() && from_the_start && silent {
+        machine.cpu.encrypted_guest = Some(false);
     }
     let rsdp_in_rom = machine.rsdp.is_some_and(|at| BIOS_ROM.contains(&at.get()));
     if machine.efi.booted.is_none() && from_the_start && rsdp_in_rom {

@@ -2,18 +2,16 @@
 
 use std::iter::Peekable;
 
-use identmap::PhysRange;
-
-use super::boot::{Boot, Fit, choose, join_parts, push_note, push_range};
+use super::boot::{Boot, Fit, choose, join_parts, push_note};
 use super::cursor::Cursor;
 use super::e820::{self, MapLine};
 use super::efi::{self, EfiLine};
 use super::error::{Bad, ParseError};
-use super::iomem::Listings;
-use super::kexec::{self, Block, KexecLine, Ranges};
+use super::iomem::{self, Listings};
+use super::kexec::{self, Block, KexecLine, Ranges, Segments};
 use super::text::{Line, Lines};
 use super::{MAX_ENTRIES, MAX_INPUT, MAX_NOTES, Records, platform};
-use crate::model::{CpuVendor, CrashKernel, Machine, MapOrigin, MemMap, Note, Segment, Uv};
+use crate::model::{CpuVendor, Lost, Machine, MapOrigin, MemMap, Note, Uv};
 
 /// What an unrecognised input is told.
 const FORMATS: &str = "nothing here is known: expected a boot log (dmesg, journalctl -k) with its `BIOS-e820:` lines, \
@@ -83,7 +81,7 @@ struct Reader<'n> {
     iomem: Listings,
     records: Records,
     ranges: Ranges,
-    segments: Vec<(u64, Option<u64>, Option<u64>)>,
+    segments: Segments,
     header: Machine,
     notes: Vec<Note>,
     within_iomem: bool,
@@ -100,7 +98,7 @@ impl<'n> Reader<'n> {
             iomem: Listings::default(),
             records: Records::default(),
             ranges: Ranges::default(),
-            segments: Vec::new(),
+            segments: Segments::default(),
             header: Machine::default(),
             notes: Vec::new(),
             within_iomem: false,
@@ -140,12 +138,13 @@ impl<'n> Reader<'n> {
             (true, false) => Use::Read,
         };
         if !known {
-            if (line.first || after_map) && is_tail_of_map_line(&line.text) {
+            if (line.first || after_map) && e820::is_tail(&line.text) {
                 self.note(
                     line.number,
                     "this looks like the end of a map line: an entry is cut",
                     true,
                 );
+                self.boot.machine.lost.map = true;
                 used = Use::Tail;
             }
             self.boot.in_map = None;
@@ -212,8 +211,9 @@ impl<'n> Reader<'n> {
             self.limit(line, self.iomem.len(), "lines of /proc/iomem")?;
             return Ok(true);
         }
-        if line.last && within && is_cut_listing(line.text.trim()) {
+        if line.last && within && iomem::is_cut(line.text.trim()) {
             self.note(line.number, "the last line is cut: an entry of /proc/iomem is lost", true);
+            self.header.lost.iomem = true;
             return Ok(true);
         }
         if let Some(result) = self.records.grep_line(&line.text, body, line.number) {
@@ -242,31 +242,9 @@ impl<'n> Reader<'n> {
         let mut ranges = 0;
         match found {
             KexecLine::Range(range) => ranges = self.ranges.push(range),
-            KexecLine::Heading => self.segments.clear(),
-            KexecLine::SegmentStart(index, start) => self.segment(index).1 = Some(start),
-            KexecLine::SegmentSize(index, size) => self.segment(index).2 = Some(size),
-            KexecLine::Segment(index, range) => {
-                if index == 0 {
-                    self.segments.clear();
-                }
-                let slot = self.segment(index);
-                (slot.1, slot.2) = (Some(range.start().get()), Some(range.len()));
-            }
+            of_a_segment => self.segments.push(of_a_segment),
         }
         self.limit(line, ranges.max(self.segments.len()), "ranges")
-    }
-
-    /// The segment of that number; a field that is already filled belongs to the next image.
-    fn segment(&mut self, index: u64) -> &mut (u64, Option<u64>, Option<u64>) {
-        let full = |s: &(u64, Option<u64>, Option<u64>)| s.1.is_some() && s.2.is_some();
-        if index == 0 && self.segments.iter().any(|s| s.0 == 0 && full(s)) {
-            self.segments.clear();
-        }
-        let at = self.segments.iter().position(|s| s.0 == index).unwrap_or_else(|| {
-            self.segments.push((index, None, None));
-            self.segments.len() - 1
-        });
-        &mut self.segments[at]
     }
 
     /// Memory maps of the kernel, and its changes to them.
@@ -318,7 +296,8 @@ impl<'n> Reader<'n> {
             Ok(None) => {}
             Err(bad) => {
                 let text = format!("a change of the e820 map cannot be read: {}", bad.expected);
-                self.note(line.number, &text, false);
+                self.note(line.number, &text, true);
+                self.boot.machine.lost.map = true;
             }
         }
         self.boot.in_map = None;
@@ -419,9 +398,11 @@ impl<'n> Reader<'n> {
             Ok(EfiLine::RuntimeHeading) => {
                 efi.runtime_map.clear();
                 self.boot.runtime_heading = true;
+                self.boot.efi_entries = 0;
             }
             Ok(EfiLine::Descriptor(index, descriptor)) => {
                 efi.booted = Some(true);
+                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
                 let map = if self.boot.runtime_heading {
                     &mut efi.runtime_map
                 } else {
@@ -436,12 +417,14 @@ impl<'n> Reader<'n> {
                 }
             }
             Ok(EfiLine::Invalid(index)) => {
+                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
                 let text = format!(
                     "entry {index} of the EFI memory map is no range of memory: it was left out"
                 );
                 self.note(number, &text, false);
             }
             Err(bad) => {
+                self.boot.machine.lost.efi_map = true;
                 let text = format!("a line about EFI cannot be read: {}", bad.expected);
                 self.note(number, &text, true);
             }
@@ -450,6 +433,7 @@ impl<'n> Reader<'n> {
     }
 
     fn new_boot(&mut self, line: usize) {
+        self.boot.end();
         let next = Boot { first_line: line, ..Boot::default() };
         self.boots.push(core::mem::replace(&mut self.boot, next));
         if self.boots.len() >= MAX_NOTES {
@@ -470,6 +454,11 @@ impl<'n> Reader<'n> {
                     "the last line is cut: an entry of a memory map is lost",
                     true,
                 );
+                if self.within_iomem {
+                    self.header.lost.iomem = true;
+                } else {
+                    self.boot.machine.lost.map = true;
+                }
                 Ok(())
             }
             Err(bad) => Err(ParseError::at_line(self.name, line.number, &line.text, &bad)),
@@ -493,6 +482,7 @@ impl<'n> Reader<'n> {
         if !self.recognised {
             return Err(ParseError::whole(self.name, FORMATS));
         }
+        self.boot.end();
         self.boots.push(self.boot);
         join_parts(&mut self.boots);
         for boot in &mut self.boots {
@@ -503,6 +493,7 @@ impl<'n> Reader<'n> {
         machine.notes.splice(0..0, self.notes);
         if !self.iomem.is_empty() {
             machine.iomem = self.iomem.finish(&mut machine.notes);
+            machine.lost.iomem = self.header.lost.iomem;
         }
         let (memmap, runtime) = self.records.finish(&mut machine.notes);
         if !memmap.is_empty() {
@@ -516,8 +507,8 @@ impl<'n> Reader<'n> {
         if !handed_on.is_empty() {
             machine.maps.push(MemMap { origin: MapOrigin::KexecRanges, entries: handed_on });
         }
-        add_segments(&mut machine, self.segments);
-        from_iomem(&mut machine);
+        self.segments.finish(&mut machine);
+        iomem::from_iomem(&mut machine);
         let header = self.header;
         machine.hardware = machine.hardware.or(header.hardware);
         machine.kernel = machine.kernel.or(header.kernel);
@@ -527,6 +518,17 @@ impl<'n> Reader<'n> {
         machine.notes.sort_by_key(|n| n.line);
         Ok(machine)
     }
+}
+
+/// Entries are numbered from 0, and printed in one go.
+fn efi_entry(index: u64, entries: &mut u64, lost: &mut Lost) {
+    if index == 0 {
+        // Printed again: nothing is lost of that yet.
+        lost.efi_map = false;
+        *entries = 0;
+    }
+    lost.efi_map |= index != *entries;
+    *entries = index.saturating_add(1);
 }
 
 /// Reads a line; if it ended too early and the next one looks like its wrapped rest, both together.
@@ -552,57 +554,4 @@ fn read_or_join<'a, T>(
         }
         Err(_) => Err(bad),
     }
-}
-
-fn add_segments(machine: &mut Machine, segments: Vec<(u64, Option<u64>, Option<u64>)>) {
-    for (index, start, size) in segments {
-        let range = start.zip(size).and_then(|(start, size)| PhysRange::from_len(start, size).ok());
-        if let Some(range) = range {
-            machine.segments.push(Segment { range });
-        } else {
-            let text = format!("segment {index} is incomplete or not a range: it was left out");
-            push_note(&mut machine.notes, Note { line: 0, text, unreadable: true });
-        }
-    }
-}
-
-/// What the names in `/proc/iomem` say beyond the map itself.
-pub(crate) fn from_iomem(machine: &mut Machine) {
-    let mut crash = Vec::new();
-    for entry in &machine.iomem {
-        // kernel/crash_core.c: `crashk_res` and `crashk_low_res`.
-        if entry.name == "Crash kernel" {
-            push_range(&mut crash, entry.range);
-        }
-        // drivers/iommu/amd/init.c and drivers/iommu/intel/dmar.c reserve the registers under these names.
-        let maker = match entry.name.as_str() {
-            "amd_iommu" => CpuVendor::Amd,
-            "dmar0" => CpuVendor::Intel,
-            _ => continue,
-        };
-        if machine.cpu.hypervisor != Some(true) {
-            machine.cpu.vendor.get_or_insert(maker);
-        }
-    }
-    for range in crash {
-        if !machine.crash_kernels.iter().any(|c| c.range == range) {
-            machine.crash_kernels.push(CrashKernel { range });
-        }
-    }
-}
-
-/// `…-0x…ffff] usable`: the rest of a map line whose beginning was cut off.
-fn is_tail_of_map_line(text: &str) -> bool {
-    let Some((before, after)) = text.split_once(']') else { return false };
-    let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
-    let digits = hex.len() >= 4 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut c = Cursor::new(after, 0);
-    digits && e820::type_words(&mut c).is_ok() && !c.rest().contains(char::is_alphanumeric)
-}
-
-/// `fed00000-fed0`: a line of `/proc/iomem` before its name.
-fn is_cut_listing(text: &str) -> bool {
-    let hexish = |t: &str| t.bytes().all(|b| b.is_ascii_hexdigit());
-    let (first, second) = text.split_once('-').unwrap_or((text, ""));
-    first.len() >= 4 && hexish(first) && hexish(second.trim_end_matches([' ', ':']))
 }

@@ -15,8 +15,10 @@ use identmap::VirtAddr;
 use unicorn_engine_sys as uc;
 use unicorn_engine_sys::{ControlType, HookType, MemType, Prot, RegisterX86, uc_engine, uc_error};
 
-use crate::guest::{Fill, Guest, Interrupted, More, Regs, Stop};
+use crate::delivery::Interrupted;
+use crate::guest::{Fill, Guest, More, Regs, Stop};
 use crate::outcome::{Access, Unknown};
+use crate::processor::{EFER, efer_at_entry};
 use crate::scene::{CR4_LA57, CR4_PAE, Scene};
 
 /// Where frames appear as a device: 64 GiB, above any block of frames.
@@ -111,6 +113,8 @@ pub(crate) struct End {
     pub(crate) rflags: u64,
     /// Base and limit of the IDT.
     pub(crate) idt: (u64, u64),
+    /// The same of the GDT.
+    pub(crate) gdt: (u64, u64),
     pub(crate) cs: u16,
     pub(crate) ss: u16,
     /// What the emulator says, where the guest did not stop it.
@@ -120,8 +124,8 @@ pub(crate) struct End {
 impl End {
     /// The state that an exception saves.
     pub(crate) fn interrupted(&self) -> Interrupted {
-        let End { regs, rsp, rflags, idt, cs, ss, .. } = *self;
-        Interrupted { regs, rsp, rflags, idt, cs, ss }
+        let End { regs, rsp, rflags, idt, gdt, cs, ss, .. } = *self;
+        Interrupted { regs, rsp, rflags, idt, gdt, cs, ss }
     }
 }
 
@@ -205,7 +209,15 @@ impl<'a> Session<'a> {
         let five = scene.paging.levels == identmap::Levels::Five;
         self.set(RegisterX86::CR4, if five { CR4_PAE | CR4_LA57 } else { CR4_PAE })?;
         self.set(RegisterX86::CR3, scene.root.get())?;
+        self.set_msr(EFER, efer_at_entry(scene.paging.nxe))?;
         self.set(RegisterX86::CR0, scene.cr0)
+    }
+
+    fn set_msr(&self, rid: u32, value: u64) -> Result<(), String> {
+        let msr = uc::uc_x86_msr { rid, value };
+        let register = RegisterX86::MSR as c_int;
+        // SAFETY: this register is read as a `uc_x86_msr` (unicorn/x86.h), and the engine is open.
+        check(unsafe { uc::uc_reg_write(self.engine, register, (&raw const msr).cast()) })
     }
 
     /// Runs from an address until something stops it.
@@ -217,6 +229,7 @@ impl<'a> Session<'a> {
             rsp: get(self.engine, RegisterX86::RSP),
             rflags: get(self.engine, RegisterX86::RFLAGS),
             idt: table(self.engine, RegisterX86::IDTR),
+            gdt: table(self.engine, RegisterX86::GDTR),
             cs: get(self.engine, RegisterX86::CS) as u16,
             ss: get(self.engine, RegisterX86::SS) as u16,
             error: (error != uc_error::OK).then(|| error.to_string()),
@@ -337,10 +350,11 @@ fn with_more<T>(engine: *mut uc_engine, use_more: impl FnOnce(&More<'_>) -> T) -
     ];
     let register =
         |number: usize| NUMBERED.get(number).map_or(0, |&register| get(engine, register));
-    use_more(&More { register: &register })
+    let segment = || (get(engine, RegisterX86::CS) as u16, table(engine, RegisterX86::GDTR));
+    use_more(&More { register: &register, segment: &segment })
 }
 
-/// Base and limit that IDTR holds.
+/// Base and limit that IDTR or GDTR holds.
 fn table(engine: *mut uc_engine, register: RegisterX86) -> (u64, u64) {
     let mut table = uc::uc_x86_mmr { selector: 0, base: 0, limit: 0, flags: 0 };
     // SAFETY: both are read into a `uc_x86_mmr` (unicorn/x86.h), and `engine` is open.
@@ -438,6 +452,10 @@ extern "C" fn on_instruction(engine: *mut uc_engine, address: u64, len: u32, use
         shared.guest.stop(Stop::Unknown(Unknown::Instructions { limit, rip }));
     } else if shared.instructions.is_multiple_of(CLOCK_EVERY) && Instant::now() > shared.deadline {
         shared.guest.stop(Stop::Unknown(Unknown::Time { rip: Some(rip) }));
+    }
+    if shared.guest.concerned(address, len as usize) {
+        let regs = Regs { rip: address, ..regs(engine) };
+        with_more(engine, |more| shared.guest.ruled(&regs, len as usize, more));
     }
     if shared.guest.carries() {
         let regs = Regs { rip: address, ..regs(engine) };

@@ -87,12 +87,19 @@ fn outcome(guest: &mut Guest<'_>, end: &End, repeats: bool) -> Outcome {
     };
     // A run begins with an IDT of length 0.
     let own_idt = end.idt.1 != 0;
-    let told = match stop {
-        Stop::Exception { vector, .. } => guest.gate(&end.regs, end.idt, vector).err(),
+    let own = match stop {
+        Stop::Exception { vector, .. } => Some(Some(vector)),
+        Stop::PageFault { .. } if !repeats => Some(None),
         _ => None,
     };
-    if let Some(why) = told {
-        return Outcome::Unknown(why);
+    match own.map(|vector| guest.may_be_handled(&end.interrupted(), vector)) {
+        Some(Err(why)) => return Outcome::Unknown(why),
+        Some(Ok(true)) => {
+            let at = VirtAddr::new(end.regs.rip);
+            let why = format!("an exception at {at} goes to a handler of the consumer's own");
+            return Outcome::Unknown(Unknown::Engine(why));
+        }
+        Some(Ok(false)) | None => {}
     }
     match stop {
         Stop::Reached { cr3 } => Outcome::Reached { cr3 },

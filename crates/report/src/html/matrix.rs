@@ -1,7 +1,7 @@
 //! The policies side by side, and the small OK/FAIL table.
 
 use identmap::PageSize;
-use identmap_audit::{Audit, Matrix, Outcome};
+use identmap_audit::{Audit, LevelWay, Matrix, Outcome};
 
 use super::table::{self, Cell, Head, plain};
 use super::{Markup, section};
@@ -85,6 +85,11 @@ pub(super) fn write(out: &mut Markup, matrix: &Matrix) {
             matrix.columns.iter().map(|column| format!("→ {}", column.label)).collect();
         let mut heads =
             vec![Head::Text("Producer"), Head::Text("Configuration table"), Head::Text("1G pages")];
+        let mut ways: Vec<LevelWay> =
+            matrix.rows.iter().flat_map(|row| row.levels.iter().copied()).collect();
+        ways.sort_unstable();
+        ways.dedup();
+        heads.extend((!ways.is_empty()).then_some(Head::Text("Paging levels")));
         heads.extend(columns.iter().map(|column| Head::Text(column)));
         let rows: Vec<Vec<Cell>> = matrix
             .rows
@@ -96,6 +101,8 @@ pub(super) fn write(out: &mut Markup, matrix: &Matrix) {
                     plain(if row.config_table { "requested" } else { "-" }),
                     plain(if row.gbpages { "on" } else { "nogbpages" }),
                 ];
+                let levels = LevelWay::words(&row.levels, &ways);
+                line.extend((!ways.is_empty()).then(|| plain(levels)));
                 line.extend(cells.iter().map(|&outcome| cell(outcome)));
                 line
             })
