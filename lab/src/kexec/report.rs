@@ -81,7 +81,7 @@ const SECTIONS: &[Section] = &[
         about: "A panic by sysrq. `up`: the capture kernel ran; the ELF headers of `/proc/vmcore` and its \
                 vmcoreinfo name the kernel that crashed, `init_uts_ns` read through them does too, makedumpfile \
                 finds the crash in the old kernel's log and writes a dump. The same variable's virtual address lies in a \
-                segment too, at the same place.",
+                segment too, at the same place, and `identmap tables` reads the crashed kernel's own page tables.",
     },
     Section {
         part: hotplug::PART,
