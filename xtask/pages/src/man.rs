@@ -560,12 +560,27 @@ mod tests {
         let of_commands = EXAMPLES.iter().flat_map(|(_, list)| *list);
         for (line, _) in of_commands.chain(MAIN_EXAMPLES) {
             let start = line.find("identmap").expect("an example of identmap");
-            let words =
-                line[start..].split_whitespace().take_while(|word| !matches!(*word, "&&" | "|"));
+            let words = words(&line[start..]);
+            let words = words.iter().take_while(|word| !matches!(word.as_str(), "&&" | "|"));
             if let Err(error) = identmap_cli::command().try_get_matches_from(words) {
                 panic!("{line}: {error}");
             }
         }
+    }
+
+    /// The words of a command line, as a shell takes them apart; what is in single quotes is one.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut quoted = false;
+        for c in line.chars() {
+            match c {
+                '\'' => quoted = !quoted,
+                ' ' if !quoted => words.push(String::new()),
+                other => words.last_mut().expect("a word was begun").push(other),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
     }
 
     #[test]
