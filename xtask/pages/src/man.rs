@@ -413,7 +413,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("identmap known", "All of them, with releases and evidence."),
             (
-                "identmap known --producer $(uname -r) --consumer 6.12.30 -rn -o ID,EVIDENCE",
+                "identmap known --producer \"$(uname -r)\" --consumer 6.12.30 -rn -o ID,EVIDENCE",
                 "What this kernel can do to that one, for a script.",
             ),
         ],
@@ -568,14 +568,15 @@ mod tests {
         }
     }
 
-    /// The words of a command line, as a shell takes them apart; what is in single quotes is one.
+    /// The words of a command line, as a shell takes them apart; what is in quotes is one.
     fn words(line: &str) -> Vec<String> {
         let mut words = vec![String::new()];
-        let mut quoted = false;
+        let mut quote = None;
         for c in line.chars() {
             match c {
-                '\'' => quoted = !quoted,
-                ' ' if !quoted => words.push(String::new()),
+                '\'' | '"' if quote.is_none() => quote = Some(c),
+                c if quote == Some(c) => quote = None,
+                ' ' if quote.is_none() => words.push(String::new()),
                 other => words.last_mut().expect("a word was begun").push(other),
             }
         }
