@@ -64,7 +64,7 @@ pub fn run(lab: &Lab) -> Vec<Row> {
 fn one(lab: &Lab, case: &Case) -> Vec<Row> {
     let mut spec = lab.spec(case.producer.series, case.producer.firmware);
     let reserve = match case.reserved {
-        Reserved::Low => "crashkernel=256M",
+        Reserved::Low => "crashkernel=320M",
         Reserved::High => "crashkernel=256M,high crashkernel=72M,low",
     };
     let pages = if case.producer.gbpages { "" } else { " nogbpages" };
