@@ -194,7 +194,7 @@ pub static SEEN: NeedRule = NeedRule {
 
 /// What the running kernel itself reads and writes between its `mov %cr3` and the jump.
 ///
-/// No rule of the consumer's, so not among [`RULES`]: see [`of_the_jump`].
+/// No rule of the consumer's, so not among [`RULES`]: see [`of_the_jump`](super::of_the_jump).
 pub static RELOCATE_KERNEL: NeedRule = NeedRule {
     id: "relocate-kernel",
     title: "relocate_kernel's page and stack, and the pages that it copies",
