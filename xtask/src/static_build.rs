@@ -10,9 +10,9 @@ pub(crate) const TARGET: &str = "x86_64-unknown-linux-gnu";
 pub(crate) const FLAGS: &str = "-C target-feature=+crt-static";
 
 /// Bytes that may not be exceeded: the command goes into rescue images and initrds.
-const MOST: u64 = 4 << 20;
+const MOST: u64 = 4_000_000;
 /// The same with the emulator.
-const MOST_WITH_EMULATOR: u64 = 20 << 20;
+const MOST_WITH_EMULATOR: u64 = 20_000_000;
 
 /// Builds it, and tells where; without the emulator unless asked for.
 pub(crate) fn build(preflight: bool) -> Result<PathBuf, String> {
