@@ -95,13 +95,16 @@ pub(crate) fn of_machine(
             )
             .remedy("start the kdump service, or kexec -p; its log says why it did not load"),
         ),
-        None => found.push(Finding::new(
-            "crash-image",
-            Severity::Info,
-            Confidence::Unknown,
-            "whether a crash image is loaded is not known",
-            "/sys/kernel/kexec_crash_loaded tells it, on the machine or in a bundle of it",
-        )),
+        None => found.push(
+            Finding::new(
+                "crash-image",
+                Severity::Error,
+                Confidence::Unknown,
+                "whether a crash image is loaded is not known",
+                "without one no kernel is started at a panic",
+            )
+            .remedy("give a bundle of the machine, or ask on it: /sys/kernel/kexec_crash_loaded"),
+        ),
     }
     found
 }
@@ -404,14 +407,15 @@ mod tests {
         assert_eq!(found(&less, 0)[0].0, "crash-kernel-shrunk");
     }
 
+    /// Of a log nobody knows it: that was told as an info, and the verdict was safe.
     #[test]
-    fn an_image_that_is_not_loaded_is_an_error() {
+    fn an_image_that_is_not_loaded_is_an_error_and_one_that_may_be_a_doubt() {
         let mut machine = with("crashkernel=1G", &[LOW]);
         let of = |machine: &Machine| {
             let all = of_machine(machine, None, std::iter::empty());
             all.into_iter().find(|f| f.id == "crash-image").map(|f| f.verdict())
         };
-        assert_eq!(of(&machine), Some(crate::Verdict::Safe));
+        assert_eq!(of(&machine), Some(crate::Verdict::Unknown));
         machine.kexec_crash_loaded = Some(true);
         assert_eq!(of(&machine), None);
         machine.kexec_crash_loaded = Some(false);
