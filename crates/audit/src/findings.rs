@@ -167,24 +167,39 @@ pub(crate) fn of_level_change(
     producer: &Producer,
     consumer: &Consumer,
 ) -> Vec<Finding> {
-    let mut found = Vec::new();
     let candidates = producer.traits().candidates();
-    if candidates.iter().any(|t| traps::level_change(machine, t, consumer)) {
-        let what = "a new kernel that runs with 4 levels resets";
-        let why = "this one runs with 5, and a flag in the first entry of its top table becomes a part \
-                   of an address when a kernel without the fix goes down to 4 (no5lvl, or built \
-                   without CONFIG_X86_5LEVEL)";
-        let finding =
-            Finding::new("level-change", Severity::Warning, Confidence::Unknown, what, why)
-                .remedy(
-                    "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have \
-                     the fix); or boot the running kernel with no5lvl",
-                )
-                .link(traps::LEVEL_CHANGE_SOURCE)
-                .known(Some(known_bad::LEVEL_CHANGE));
-        found.push(finding);
-    }
-    found
+    let changes: Vec<Option<bool>> =
+        candidates.iter().map(|t| traps::level_change(machine, t, consumer)).collect();
+    let (what, first, remedy) = if changes.contains(&Some(true)) {
+        let first = "this one runs with 5";
+        (
+            "a new kernel that runs with 4 levels resets",
+            first,
+            "boot the running kernel with no5lvl",
+        )
+    } else if changes.contains(&None) {
+        let first = "whether this one runs with 5 is not known; if it does";
+        let remedy = "say whether the processor can: --la57 on or off; or give the boot log from \
+                      \"max_arch_pfn\" on";
+        ("a new kernel that runs with 4 levels may reset", first, remedy)
+    } else {
+        return Vec::new();
+    };
+    let why = format!(
+        "{first}, a flag in the first entry of its top table becomes a part of an address when a kernel \
+         without the fix goes down to 4 (no5lvl, or built without CONFIG_X86_5LEVEL)"
+    );
+    let fixed = match consumer.version {
+        Some(_) => "take a kernel with the fix: 6.1.160, 6.12.63, 7.2",
+        None => {
+            "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have the fix)"
+        }
+    };
+    let finding = Finding::new("level-change", Severity::Warning, Confidence::Unknown, what, why)
+        .remedy(format!("{fixed}; or {remedy}"))
+        .link(traps::LEVEL_CHANGE_SOURCE)
+        .known(Some(known_bad::LEVEL_CHANGE));
+    vec![finding]
 }
 
 pub(crate) fn of_plan_error(error: PlanError) -> Finding {

@@ -74,6 +74,9 @@ fn a_uv_is_unsafe_from_a_kernel_that_rounds_out() {
         "--consumer",
         "6.12.30",
     ];
+    // Nor whether it runs with 5 levels.
+    assert_eq!(json(&new)["verdict"], "unknown");
+    let new = [&new[..], &["--la57", "off"]].concat();
     assert_eq!(json(&new)["verdict"], "safe");
     assert_eq!(status(&new), 0);
 }
@@ -152,7 +155,8 @@ fn the_matrix_of_the_laptop_is_what_its_owner_reported() {
 
 #[test]
 fn with_the_missing_fact_the_verdict_is_plain() {
-    let base = ["check", "sample:laptop-2024", "--consumer", "6.7.6", "--sev", "on"];
+    let base =
+        ["check", "sample:laptop-2024", "--consumer", "6.7.6", "--sev", "on", "--la57", "off"];
     let with = |more: &[&str]| {
         let args = [&base[..], more].concat();
         (json(&args)["verdict"].as_str().unwrap().to_owned(), status(&args))

@@ -34,7 +34,8 @@ fn the_configuration_table_fares_as_the_story_says() {
         ("--sev on --producer 6.7.6 --consumer 6.7.6", "no", 1),
         ("--sev on --producer 6.7.5 --consumer 6.7.6", "depends", 3),
         ("--sev on --producer 6.7.5 --consumer 6.7.6 --nogbpages", "no", 1),
-        ("--sev on --producer 6.12.30 --consumer 6.7.6", "requested", 0),
+        ("--sev on --producer 6.12.30 --consumer 6.7.6", "requested", 3),
+        ("--sev on --la57 off --producer 6.12.30 --consumer 6.7.6", "requested", 0),
         ("--producer 6.7.6 --consumer 6.7.6", "no", 3),
     ] {
         let (all, code) = needs(&format!("{LAPTOP} {how}"));

@@ -22,10 +22,16 @@ pub const LEVEL_CHANGE_SOURCE: &str =
     "20251022220755.1026144-4-usamaarif642@gmail.com; arch/x86/boot/compressed/pgtable_64.c";
 
 /// Whether the consumer may take flags of `PGD[0]` for a part of an address: the producer runs with 5
-/// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it.
+/// levels and sets a bit above 51 there, and the consumer, should it run with 4, does not mask it. `None` if it
+/// would and nothing tells how many levels the producer runs with.
 #[must_use]
-pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> bool {
-    machine.cpu.la57_active == Some(true) && drops_a_level_badly(traits, consumer)
+pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> Option<bool> {
+    let five = match (machine.cpu.la57_active, machine.cpu.la57) {
+        (Some(active), _) => Some(active),
+        (None, Some(false)) => Some(false),
+        (None, _) => None,
+    };
+    if drops_a_level_badly(traits, consumer) { five } else { Some(false) }
 }
 
 /// The same, supposing that the producer runs with 5 levels and the consumer with 4.
@@ -51,13 +57,19 @@ mod tests {
         machine.cpu.la57_active = Some(true);
         let trap =
             |machine: &Machine, from, to| level_change(machine, &traits(from), &consumer(to));
-        assert!(trap(&machine, "6.12.30", "5.10.200"));
-        assert!(trap(&machine, "6.12.30", "6.12.62"));
-        assert!(!trap(&machine, "6.12.30", "6.12.63"));
-        assert!(!trap(&machine, "6.12.30", "6.1.160"));
-        assert!(!trap(&machine, "6.1.192", "5.10.200"), "6.1 sets no bit above 51");
-        assert!(level_change(&machine, &traits("6.12.30"), &Consumer::default()));
-        machine.cpu.la57_active = Some(false);
-        assert!(!trap(&machine, "6.12.30", "5.10.200"));
+        assert_eq!(trap(&machine, "6.12.30", "5.10.200"), Some(true));
+        assert_eq!(trap(&machine, "6.12.30", "6.12.62"), Some(true));
+        assert_eq!(trap(&machine, "6.12.30", "6.12.63"), Some(false));
+        assert_eq!(trap(&machine, "6.12.30", "6.1.160"), Some(false));
+        assert_eq!(trap(&machine, "6.1.192", "5.10.200"), Some(false), "6.1 sets no bit above 51");
+        let any = Consumer::default();
+        assert_eq!(level_change(&machine, &traits("6.12.30"), &any), Some(true));
+        machine.cpu.la57_active = None;
+        assert_eq!(trap(&machine, "6.12.30", "5.10.200"), None);
+        assert_eq!(trap(&machine, "6.1.192", "5.10.200"), Some(false));
+        machine.cpu.la57 = Some(false);
+        assert_eq!(trap(&machine, "6.12.30", "5.10.200"), Some(false));
+        (machine.cpu.la57, machine.cpu.la57_active) = (Some(true), Some(false));
+        assert_eq!(trap(&machine, "6.12.30", "5.10.200"), Some(false));
     }
 }
