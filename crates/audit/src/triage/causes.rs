@@ -157,7 +157,7 @@ impl Case<'_> {
     fn level_change(&self) -> Option<Cause> {
         let findings = self.findings(&["level-change"]);
         self.at(&findings)?;
-        let why = "the kernel that was left runs with 5 levels; a kernel that goes down to 4 resets, unless it \
+        let why = "where the kernel that was left runs with 5 levels, one that goes down to 4 resets, unless it \
                    has the fix of 2025";
         let confirm = "boot the kernel that is left with no5lvl and try again";
         let likelihood = Likelihood::Possible;
