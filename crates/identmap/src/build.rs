@@ -4,8 +4,13 @@ use core::fmt;
 
 use crate::addr::{PageSize, PhysAddr, PhysRange};
 use crate::config::{Config, Level};
-use crate::memory::{Table, TableWrite};
+use crate::memory::{ABREAST, Table, TableWrite};
 use crate::plan::{Plan, Run, Runs, TableCount};
+
+/// A run that fills this many tables is written abreast: 32 MiB of tables, more than most caches keep. There the
+/// processor waits for memory, and for eight pages at once it waits less; where they fit in a cache, one page
+/// after the other is quicker (`bench/README.md`).
+const LONG: u64 = 8192;
 
 /// Tables that were built.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +31,14 @@ impl Plan<'_> {
     /// than [`tables`](Plan::tables). [`BuildError::Memory`] if `memory` breaks its word:
     /// refuses a table it had promised, or gives one that no entry can point to.
     pub fn build<W: TableWrite>(&self, memory: &mut W) -> Result<Built, BuildError> {
+        self.build_from(Cursor::new(self.runs()), memory)
+    }
+
+    fn build_from<W: TableWrite>(
+        &self,
+        cursor: Cursor<'_>,
+        memory: &mut W,
+    ) -> Result<Built, BuildError> {
         let needed = self.tables().total();
         let available = memory.available();
         if available < needed {
@@ -33,7 +46,7 @@ impl Plan<'_> {
         }
         let root_level = self.config().levels.root();
         let root = fresh_table(memory, self.config())?;
-        let mut filler = Filler { memory, config: self.config(), cursor: Cursor::new(self.runs()) };
+        let mut filler = Filler { memory, config: self.config(), cursor };
         filler.fill(root_level, root)?;
         Ok(Built { root, tables: self.tables() })
     }
@@ -44,21 +57,38 @@ impl Plan<'_> {
 pub(crate) struct Cursor<'s> {
     runs: Runs<'s>,
     front: Option<(PhysRange, PageSize)>,
+    /// Whether the front run fills so many tables that they are written abreast.
+    long: bool,
+    /// From how many on.
+    threshold: u64,
 }
 
 impl<'s> Cursor<'s> {
-    pub(crate) fn new(mut runs: Runs<'s>) -> Cursor<'s> {
-        let front = runs.next().map(|run: Run| (run.range(), run.size()));
-        Cursor { runs, front }
+    pub(crate) fn new(runs: Runs<'s>) -> Cursor<'s> {
+        Cursor::with_threshold(runs, LONG)
+    }
+
+    fn with_threshold(runs: Runs<'s>, threshold: u64) -> Cursor<'s> {
+        let mut cursor = Cursor { runs, front: None, long: false, threshold };
+        cursor.next_run();
+        cursor
+    }
+
+    fn next_run(&mut self) {
+        let run: Option<Run> = self.runs.next();
+        self.front = run.map(|run| (run.range(), run.size()));
+        self.long = run.is_some_and(|run| run.count() >> 9 >= self.threshold);
     }
 
     /// Takes `bytes` off the front run.
     pub(crate) fn advance(&mut self, bytes: u64) {
-        let rest = self.front.and_then(|(range, size)| {
+        self.front = self.front.and_then(|(range, size)| {
             let start = range.start().checked_add(bytes)?;
             PhysRange::between(start, range.end()).map(|rest| (rest, size))
         });
-        self.front = rest.or_else(|| self.runs.next().map(|run| (run.range(), run.size())));
+        if self.front.is_none() {
+            self.next_run();
+        }
     }
 }
 
@@ -117,6 +147,17 @@ impl<W: TableWrite> Filler<'_, '_, W> {
                 write_leaves(&mut entries[index..end], first, size);
                 self.cursor.advance(count << size.shift());
                 next = end;
+            } else if self.cursor.long
+                && index + ABREAST <= 512
+                && self.fills_abreast(level, range, size)
+            {
+                let children = self.fill_abreast(range.start(), size)?;
+                let entries = &mut reach(self.memory, table)?.0;
+                entries[next..index].fill(0);
+                next = index + ABREAST;
+                for (entry, child) in entries[index..next].iter_mut().zip(children) {
+                    *entry = child.get() | self.config.table_entry_flags(level);
+                }
             } else {
                 let child = fresh_table(self.memory, self.config)?;
                 let entries = &mut reach(self.memory, table)?.0;
@@ -130,6 +171,38 @@ impl<W: TableWrite> Filler<'_, '_, W> {
         }
         reach(self.memory, table)?.0[next..].fill(0);
         Ok(())
+    }
+
+    /// Whether what is left of a run fills the next [`ABREAST`] tables below a table at `level`, from the
+    /// first entry on, with nothing but leaves.
+    fn fills_abreast(&self, level: Level, rest: PhysRange, size: PageSize) -> bool {
+        let span = level.entry_shift();
+        level.below() == Some(Level::holding(size))
+            && self.config.linear(rest.start()).trailing_zeros() >= span
+            && rest.len() >> span >= ABREAST as u64
+    }
+
+    /// Fills the next [`ABREAST`] tables with the leaves that begin at `start`, and takes these off the run.
+    fn fill_abreast(
+        &mut self,
+        start: PhysAddr,
+        size: PageSize,
+    ) -> Result<[PhysAddr; ABREAST], BuildError> {
+        let mut children = [PhysAddr::ZERO; ABREAST];
+        for child in &mut children {
+            *child = fresh_table(self.memory, self.config)?;
+        }
+        let first = start.get() | self.config.leaf_entry_flags(size);
+        if let Some(tables) = self.memory.tables_mut(children) {
+            write_abreast(tables, first, size);
+        } else {
+            for (child, i) in children.into_iter().zip(0..) {
+                let first = first + i * 512 * size.bytes();
+                write_leaves(&mut reach(self.memory, child)?.0, first, size);
+            }
+        }
+        self.cursor.advance(ABREAST as u64 * 512 * size.bytes());
+        Ok(children)
     }
 }
 
@@ -157,6 +230,31 @@ fn write_steps<const STEP: u64>(entries: &mut [u64], first: u64) {
     for entry in rest {
         *entry = bits;
         bits = bits.wrapping_add(STEP);
+    }
+}
+
+/// Consecutive leaves that fill tables, in their order; the first with these bits.
+fn write_abreast(tables: [&mut Table; ABREAST], first: u64, size: PageSize) {
+    match size {
+        PageSize::Size4K => write_lines::<{ PageSize::Size4K.bytes() }>(tables, first),
+        PageSize::Size2M => write_lines::<{ PageSize::Size2M.bytes() }>(tables, first),
+        PageSize::Size1G => write_lines::<{ PageSize::Size1G.bytes() }>(tables, first),
+    }
+}
+
+/// A cache line of each table in turn: while the processor gets the lines of one page, it asks for those of
+/// the others already. Its prefetchers alone stop at the end of a page.
+fn write_lines<const STEP: u64>(mut tables: [&mut Table; ABREAST], first: u64) {
+    let mut bits = first;
+    for line in 0..64 {
+        for (table, i) in tables.iter_mut().zip(0..) {
+            let first = bits.wrapping_add(i * 512 * STEP);
+            let (lines, _) = table.0.as_chunks_mut::<8>();
+            for (entry, i) in lines[line].iter_mut().zip(0..) {
+                *entry = first.wrapping_add(i * STEP);
+            }
+        }
+        bits = bits.wrapping_add(8 * STEP);
     }
 }
 
@@ -213,3 +311,84 @@ impl fmt::Display for BuildError {
 }
 
 impl core::error::Error for BuildError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Arena, Levels, Policy, Slot};
+
+    /// Memory that gives out one table at a time.
+    struct OneByOne<'t>(Arena<'t>);
+
+    impl TableWrite for OneByOne<'_> {
+        fn available(&self) -> u64 {
+            self.0.available()
+        }
+
+        fn allocate(&mut self) -> Option<PhysAddr> {
+            self.0.allocate()
+        }
+
+        fn table_mut(&mut self, table: PhysAddr) -> Option<&mut Table> {
+            self.0.table_mut(table)
+        }
+    }
+
+    /// The same tables in the same places, abreast from `threshold` tables a run on and never; both
+    /// where memory gives several tables at once and where it does not.
+    fn abreast_makes_the_same(config: &Config, requests: &[PhysRange], threshold: u64) {
+        let policy = Policy::Exact;
+        let mut slots = vec![Slot::EMPTY; Plan::slots_needed(&policy, requests.len())];
+        let plan = Plan::new(config, &policy, requests, &mut slots).unwrap();
+        let base = PhysAddr::new(0x7000).unwrap();
+        let build = |threshold, one_by_one| {
+            let mut tables = vec![Table([!0; 512]); plan.tables().total() as usize];
+            let cursor = Cursor::with_threshold(plan.runs(), threshold);
+            let mut arena = Arena::new(&mut tables, base).unwrap();
+            let built = if one_by_one {
+                plan.build_from(cursor, &mut OneByOne(arena))
+            } else {
+                plan.build_from(cursor, &mut arena)
+            };
+            assert_eq!(built.unwrap().root, base);
+            tables
+        };
+        let expected = build(u64::MAX, false);
+        for one_by_one in [false, true] {
+            assert!(build(threshold, one_by_one) == expected, "{requests:?}, {threshold}");
+        }
+    }
+
+    #[test]
+    fn abreast_makes_the_same_tables_in_the_same_places() {
+        const GIB: u64 = 1 << 30;
+        let gib = |start: u64, end: u64| PhysRange::new(start * GIB, end * GIB).unwrap();
+        let edge = |start: u64, end: u64| {
+            PhysRange::new(start * GIB + 0x20_0000, end * GIB - 0x20_0000).unwrap()
+        };
+        let worlds: [&[PhysRange]; 6] = [
+            &[gib(0, 7), gib(9, 17), gib(18, 27)],
+            &[gib(1, 9)],
+            &[edge(0, 30)],
+            // Across the ends of tables, by less and by more than eight.
+            &[gib(505, 520)],
+            &[edge(500, 530), gib(1020, 1040)],
+            &[gib(0, 3), edge(4, 1030)],
+        ];
+        for levels in [Levels::Four, Levels::Five] {
+            let mut config = Config::kexec(levels, false);
+            for offset in [0, 0xffff_8880_0000_0000] {
+                config.offset = offset;
+                for requests in worlds {
+                    for threshold in [0, 1, 8, 30] {
+                        abreast_makes_the_same(&config, requests, threshold);
+                    }
+                }
+            }
+        }
+        // PDPTs full of 1G leaves, and PML4s above them.
+        let giant = Config::kexec(Levels::Five, true);
+        abreast_makes_the_same(&giant, &[gib(512, 512 * 40 + 3)], 8);
+        abreast_makes_the_same(&giant, &[gib(0, 512 * 530)], 8);
+    }
+}

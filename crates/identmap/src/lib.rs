@@ -26,7 +26,7 @@ pub use entry::{Entry, Flags};
 #[cfg(feature = "x86_64")]
 pub use interop::InteropError;
 pub use leaves::{Found, LeafRun, Leaves, Seen};
-pub use memory::{Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
+pub use memory::{ABREAST, Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
 pub use plan::{Plan, Run, Runs, TableCount};
 pub use plan_error::PlanError;
 pub use policy::{Guard, Policy, Slack};

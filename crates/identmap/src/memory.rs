@@ -57,6 +57,9 @@ impl<R: TableRead + ?Sized> TableRead for &R {
     }
 }
 
+/// How many tables [`TableWrite::tables_mut`] gives at once.
+pub const ABREAST: usize = 8;
+
 /// Gives out tables and lets them be written.
 ///
 /// An implementation promises that [`available`](TableWrite::available) calls of
@@ -71,6 +74,15 @@ pub trait TableWrite {
 
     /// The table at a physical address; `None` if it cannot be reached.
     fn table_mut(&mut self, table: PhysAddr) -> Option<&mut Table>;
+
+    /// Different tables, all at once; `None` if this memory gives one at a time, which is as good, or if one
+    /// of them cannot be reached.
+    ///
+    /// Very large maps are built quicker where several tables are written abreast.
+    fn tables_mut(&mut self, tables: [PhysAddr; ABREAST]) -> Option<[&mut Table; ABREAST]> {
+        let _ = tables;
+        None
+    }
 }
 
 impl<W: TableWrite + ?Sized> TableWrite for &mut W {
@@ -84,6 +96,10 @@ impl<W: TableWrite + ?Sized> TableWrite for &mut W {
 
     fn table_mut(&mut self, table: PhysAddr) -> Option<&mut Table> {
         (**self).table_mut(table)
+    }
+
+    fn tables_mut(&mut self, tables: [PhysAddr; ABREAST]) -> Option<[&mut Table; ABREAST]> {
+        (**self).tables_mut(tables)
     }
 }
 
@@ -183,6 +199,14 @@ impl TableWrite for Arena<'_> {
         let at = self.index(table)?;
         self.tables.get_mut(at)
     }
+
+    fn tables_mut(&mut self, tables: [PhysAddr; ABREAST]) -> Option<[&mut Table; ABREAST]> {
+        let mut places = [0; ABREAST];
+        for (place, table) in places.iter_mut().zip(tables) {
+            *place = self.index(table)?;
+        }
+        self.tables.get_disjoint_mut(places).ok()
+    }
 }
 
 /// Why a slice cannot stand for physical memory from that base.
@@ -265,6 +289,24 @@ mod tests {
             assert_eq!(arena.entry(addr(bad), 0), Err(Unreadable { table: addr(bad) }));
         }
         assert!(arena.entry(addr(0x5000), 512).is_err());
+    }
+
+    #[test]
+    fn an_arena_gives_tables_at_once_if_they_are_different_and_its_own() {
+        let mut tables = vec![Table::EMPTY; ABREAST + 1];
+        let mut arena = Arena::new(&mut tables, addr(0x5000)).unwrap();
+        let given: [PhysAddr; ABREAST] = std::array::from_fn(|_| arena.allocate().unwrap());
+        for (table, i) in arena.tables_mut(given).unwrap().into_iter().zip(1..) {
+            table.0[7] = i;
+        }
+        for (table, i) in given.into_iter().zip(1..) {
+            assert_eq!(arena.entry(table, 7), Ok(Entry::from_bits(i)));
+        }
+        for bad in [given[0], addr(0xd000), addr(0x4000)] {
+            let mut tables = given;
+            tables[1] = bad;
+            assert!(arena.tables_mut(tables).is_none(), "{bad}");
+        }
     }
 
     #[test]
