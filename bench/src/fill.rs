@@ -23,14 +23,18 @@ pub(crate) enum Builder {
     Bytes,
     /// One constant word stored everywhere by ordinary stores.
     Words(u64),
+    /// One constant word stored everywhere past the caches.
+    Streamed,
     Ours,
     Theirs(Crate),
 }
 
 impl Builder {
     fn all() -> impl Iterator<Item = Builder> {
-        [Builder::Zeroes, Builder::Bytes, Builder::Words(0), Builder::Words(LEAF), Builder::Ours]
+        let yardsticks = [Builder::Zeroes, Builder::Bytes, Builder::Words(0), Builder::Words(LEAF)];
+        yardsticks
             .into_iter()
+            .chain([Builder::Streamed, Builder::Ours])
             .chain(Crate::ALL.map(Builder::Theirs))
     }
 
@@ -40,6 +44,7 @@ impl Builder {
             Builder::Bytes => "memset 0xe3",
             Builder::Words(0) => "(zeroes stored)",
             Builder::Words(_) => "(one word stored)",
+            Builder::Streamed => "(one word streamed)",
             Builder::Ours => "identmap",
             Builder::Theirs(other) => other.name(),
         }
@@ -91,6 +96,10 @@ impl<'c> Bed<'c> {
                 for table in &mut self.memory.tables()[..self.tables as usize] {
                     table.0.fill(black_box(word));
                 }
+                Ok(self.tables)
+            }
+            Builder::Streamed => {
+                self.memory.stream(black_box(LEAF), self.tables as usize);
                 Ok(self.tables)
             }
             Builder::Ours => ours(self.case, &mut self.slots, &mut self.memory),

@@ -67,6 +67,27 @@ impl Memory {
         // SAFETY: the slice is valid for writes of its whole length; eight equal bytes are a valid word.
         unsafe { std::ptr::write_bytes(tables.as_mut_ptr(), byte, tables.len()) };
     }
+
+    /// One word stored everywhere in the first tables, past the caches (`movntdq`): the processor need not read a
+    /// line before it writes all of it.
+    #[allow(unsafe_code)]
+    pub(crate) fn stream(&mut self, word: u64, tables: usize) {
+        use std::arch::x86_64::{_mm_set1_epi64x, _mm_sfence, _mm_stream_si128};
+        let tables = &mut self.tables[..tables];
+        for table in &mut *tables {
+            let (pairs, _) = table.0.as_chunks_mut::<2>();
+            for pair in pairs {
+                // SAFETY: every x86-64 has SSE2. A pair is 16 bytes, valid for writes; tables are aligned to
+                // 4096, so the pairs in them to 16.
+                unsafe {
+                    let word = _mm_set1_epi64x(word.cast_signed());
+                    _mm_stream_si128(pair.as_mut_ptr().cast(), word);
+                }
+            }
+        }
+        // SAFETY: every x86-64 has SSE. What was stored is there before anybody reads it.
+        unsafe { _mm_sfence() };
+    }
 }
 
 /// Whether a crate that takes the largest leaves that fit takes this run's: then the run is one call,
