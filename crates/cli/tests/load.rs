@@ -157,3 +157,21 @@ fn too_long_a_command_line_is_refused() {
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("3000 bytes") && said.contains("2047"), "{said}");
 }
+
+/// Behind a `--` the words were init's; and another core header behind the one that is loaded is the one that counts.
+#[test]
+fn words_that_are_added_are_parameters() {
+    let files = Files::new("load-words");
+    let told = |args: &[&str]| {
+        let source = ["--source", "sample:laptop-2024", "--levels", "4", "--json"];
+        let output = files.load(&[&source, args].concat());
+        let plan: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        plan["command_line"].as_str().unwrap().to_owned()
+    };
+    let line = ["--command-line", "quiet elfcorehdr=0x1000 -- single"];
+    let append = ["--append", "nr_cpus=1"];
+    assert_eq!(told(&line), line[1]);
+    assert_eq!(told(&[line, append].concat()), "quiet elfcorehdr=0x1000 nr_cpus=1 -- single");
+    assert_eq!(told(&[&line[..], &append, &["-p", "-s"]].concat()), "quiet nr_cpus=1 -- single");
+}

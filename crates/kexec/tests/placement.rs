@@ -62,6 +62,7 @@ struct Try<'a> {
     unlike: Vec<Vec<PhysRange>>,
     seed: Option<RngSeed>,
     consumer: Consumer,
+    cmdline: &'a str,
 }
 
 impl<'a> Try<'a> {
@@ -76,6 +77,7 @@ impl<'a> Try<'a> {
             unlike: Vec::new(),
             seed: None,
             consumer: Consumer::default(),
+            cmdline: "console=ttyS0",
         }
     }
 
@@ -85,7 +87,7 @@ impl<'a> Try<'a> {
             kind: self.kind,
             kernel: &self.kernel,
             initrd: &self.initrd,
-            cmdline: "console=ttyS0",
+            cmdline: self.cmdline,
             running: None,
             efi: None,
             efi_map: &[],
@@ -296,7 +298,17 @@ fn a_crash_kernel_stays_in_its_reservations() {
     let image = made.image().unwrap();
     assert_sound(&image, &[low], &[]);
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
-    assert!(image.cmdline.ends_with(&format!("elfcorehdr={:#x}", header.range.start().get())));
+    // Where the kernel looks for it, whatever the line ends with, and nowhere else.
+    let word = format!("elfcorehdr={:#x}", header.range.start().get());
+    for (line, rest) in [
+        ("", ""),
+        ("quiet -- single", " quiet -- single"),
+        ("elfcorehdr=0x1000 quiet", " quiet"),
+        ("dyndbg=\"file a.c +p", " dyndbg=\"file a.c +p"),
+    ] {
+        made.cmdline = line;
+        assert_eq!(made.image().unwrap().cmdline, format!("{word}{rest}"));
+    }
     // Usable: the first MiB's RAM and the reservation without the header; the header in no entry.
     let usable: Vec<PhysRange> = image.e820.iter().map(|region| region.range).collect();
     let own = ranges::subtract(&[range(0, 0x9f000), low], &[header.range]);

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use identmap_audit::{Finding, ImageTables, Question, Verdict, check, check_own};
 use identmap_kexec::format::{self, KernelFile};
 use identmap_kexec::purgatory::Serial;
-use identmap_kexec::{Call, Choice, CrashFacts, Image, Job, LoadError, Rules, explain, syscall};
+use identmap_kexec::{
+    Call, Choice, CrashFacts, Image, Job, LoadError, Rules, cmdline, explain, syscall,
+};
 use identmap_linux::boot::RngSeed;
 use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::live::Directory;
@@ -382,26 +384,25 @@ fn command_line(args: &Load, file: &KernelFile, machine: &Machine) -> Result<Str
             let line = machine.cmdline.as_deref();
             let line =
                 line.ok_or_else(|| Failure::new("--reuse-cmdline: no command line is known"))?;
-            reused(line, args.crash)
+            // What is the running kernel's alone: its file, its core header, and for a crash kernel the
+            // reservation (kexec-tools' `get_command_line()` and `remove_parameter()`).
+            let own = ["BOOT_IMAGE", "elfcorehdr", "crashkernel"];
+            cmdline::without(line, if args.crash { &own } else { &own[..2] })
         }
         (None, false) => file.cmdline.clone().unwrap_or_default(),
     };
-    let line = format!("{base} {}", args.append.as_deref().unwrap_or_default());
-    let line = line.trim().to_owned();
+    let mut line = match args.append.as_deref() {
+        Some(more) => cmdline::with(&base, more),
+        None => base.trim().to_owned(),
+    };
+    if args.crash {
+        // Whoever makes the image says where its core header is; another one behind it would count.
+        line = cmdline::without(&line, &["elfcorehdr"]);
+    }
     if line.bytes().any(|byte| byte == 0 || byte == b'\n') {
         return Err(Failure::new("the command line has a line end or a zero in it"));
     }
     Ok(line)
-}
-
-/// Without what is the running kernel's alone: its file, its core header, and for a crash kernel the reservation
-/// (kexec-tools' `get_command_line()` and `remove_parameter()`).
-fn reused(line: &str, crash: bool) -> String {
-    let own = |word: &&str| {
-        let is = |name: &str| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
-        !(is("BOOT_IMAGE") || is("elfcorehdr") || crash && is("crashkernel"))
-    };
-    line.split(' ').filter(|word| !word.is_empty()).filter(own).collect::<Vec<_>>().join(" ")
 }
 
 /// The schema `identmap.load/1`.
