@@ -288,13 +288,7 @@ fn a_crash_kernel_stays_in_its_reservations() {
     let mut made = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, ABOVE_4G, true));
     made.kind = Kind::Kdump;
     assert_eq!(made.image().unwrap_err(), LoadError::CrashFacts);
-    made.crash = Some(CrashFacts {
-        notes: vec![(0x10_0000, 0x168), (0x11_0000, 0x168)],
-        vmcoreinfo: (0x12_0000, 0x1024),
-        text: Some((0xffff_ffff_8100_0000, range(32 * MIB, 32 * MIB))),
-        page_offset: 0xffff_8880_0000_0000,
-        room: None,
-    });
+    made.crash = Some(crash_facts());
     let image = made.image().unwrap();
     assert_sound(&image, &[low], &[]);
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
@@ -329,6 +323,38 @@ fn a_crash_kernel_stays_in_its_reservations() {
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
     assert!(!image.update_elfcorehdr);
     assert_eq!(checked(&image).iter().filter(|range| range.intersects(header.range)).count(), 1);
+}
+
+fn crash_facts() -> CrashFacts {
+    CrashFacts {
+        notes: vec![(0x10_0000, 0x168), (0x11_0000, 0x168)],
+        vmcoreinfo: (0x12_0000, 0x1024),
+        text: Some((0xffff_ffff_8100_0000, range(32 * MIB, 32 * MIB))),
+        page_offset: 0xffff_8880_0000_0000,
+        room: None,
+    }
+}
+
+/// The kernel takes segments in the one that is not the low one, and tells the crash kernel of both.
+#[test]
+fn of_two_reservations_the_higher_holds_the_image() {
+    let (low, high) = (range(64 * MIB, 256 * MIB), range(5 << 30, 256 * MIB));
+    let ram = [range(MIB, 2 << 30), range(4 << 30, 2 << 30)];
+    let regions = [range(0, 0x9f000), ram[0], ram[1]].map(|range| (range, MemType::Usable));
+    let mut machine = machine(&regions);
+    machine.crash_kernels = [high, low].map(|range| CrashKernel { range }).to_vec();
+    let made = |kernel, reserved| {
+        let mut made = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, kernel, true));
+        (made.kind, made.crash) = (Kind::Kdump, Some(crash_facts()));
+        let image = made.image()?;
+        assert_sound(&image, &[reserved], &[]);
+        let told = |range: PhysRange| image.e820.iter().any(|r| range.covers(r.range));
+        assert!(told(low) && told(high));
+        Ok(image)
+    };
+    made(ABOVE_4G, high).unwrap();
+    // One that cannot lie there has no place.
+    assert!(matches!(made(BELOW_4G, low), Err(LoadError::Place { .. })));
 }
 
 /// What the purgatory verifies: its list holds address and text of each segment.
