@@ -466,6 +466,10 @@ fn five_levels_are_refused_where_linux_refuses() {
     let kernel = || bzimage(16 * MIB, 16 * MIB, ABOVE_4G, true);
     let unknown = Try::new(&machine, kernel()).image().unwrap_err();
     assert!(matches!(unknown, LoadError::Map(identmap_kexec::MapError::Levels)), "{unknown}");
+    // The same where nothing is known of the processor: it is not said that it has them.
+    let nothing = Machine { cpu: identmap_machine::Cpu::default(), ..machine.clone() };
+    let said = Try::new(&nothing, kernel()).image().unwrap_err().to_string();
+    assert!(said.contains("or nothing tells") && said.contains("--la57 off"), "{said}");
     machine.cpu.la57_active = Some(true);
     let old = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, 0x1f, true)).image();
     assert_eq!(old.unwrap_err(), LoadError::FiveLevels);
