@@ -21,6 +21,8 @@ away() {
 	rm -rf --one-file-system "$root"
 }
 trap away EXIT
+# A shell that a signal ends runs no EXIT trap: the mounts would stay.
+trap 'exit 130' INT TERM HUP
 
 fail() {
 	echo "check-recipes.sh: $*" >&2

@@ -338,7 +338,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand known" -s b -l bytes -
 complete -c identmap -n "__fish_identmap_using_subcommand known" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l initrd -d 'Its initrd (repeatable: they are joined in this order)' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l command-line -d 'Its command line' -r
-complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line' -r
+complete -c identmap -n "__fish_identmap_using_subcommand load" -l append -d 'Words behind the command line; before a -- in it, as what is behind that is for init' -r
 complete -c identmap -n "__fish_identmap_using_subcommand load" -l policy -d 'The rule that picks leaf sizes' -r -f -a "round-out\t''
 exact\t''
 exact-on-uv\t''

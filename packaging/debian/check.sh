@@ -11,6 +11,7 @@ tar=$(realpath "$2")
 keep=${3:+$(realpath "$3")}
 root=$(mktemp -d)
 trap 'rm -rf "$root"' EXIT
+trap 'exit 130' INT TERM HUP
 
 fail() {
 	echo "check.sh: $*" >&2

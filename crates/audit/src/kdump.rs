@@ -407,6 +407,25 @@ mod tests {
         assert_eq!(found(&less, 0)[0].0, "crash-kernel-shrunk");
     }
 
+    /// The log told more than was left, and was believed.
+    #[test]
+    fn what_was_given_back_since_the_boot_is_not_reserved() {
+        use Confidence::Certain;
+        let of = |listed: &str| {
+            let log = LOG.replace("CRASH", "crashkernel=512M");
+            let text = format!(
+                "{log}[    0.000000] crashkernel reserved: 0x0000000020000000 - 0x0000000040000000 (512 MB)\n\
+                 00100000-7fffffff : System RAM\n  01000000-01ffffff : Kernel code\n{listed}"
+            );
+            found(&machine("log", text.as_bytes()).unwrap(), 0)
+        };
+        let all = of("  20000000-3fffffff : Crash kernel\n");
+        assert!(all.iter().all(|(_, severity, _)| *severity == Severity::Info), "{all:?}");
+        let half = of("  20000000-2fffffff : Crash kernel\n");
+        assert_eq!(half[0], ("crash-kernel-shrunk", Severity::Warning, Certain));
+        assert_eq!(of(""), [("no-crash-kernel", Severity::Error, Certain)]);
+    }
+
     /// Of a log nobody knows it: that was told as an info, and the verdict was safe.
     #[test]
     fn an_image_that_is_not_loaded_is_an_error_and_one_that_may_be_a_doubt() {

@@ -1,24 +1,37 @@
 //! What the running kernel, or the one a bundle is from, asks of a kernel file.
 
+use std::fs::Metadata;
 use std::path::Path;
 
 use identmap_audit::{Finding, of_kernel_file};
-use identmap_linux::signature::{Guard, of_config, of_file, of_lockdown};
+use identmap_linux::signature::{FileSignature, Guard, of_config, of_file, of_lockdown};
 use identmap_machine::Machine;
 use identmap_machine::bundle::{Bundle, Extra};
 use identmap_machine::live::Content;
 
 use crate::live;
 
-/// What to say of the signature of a kernel file, if the file can be read.
+/// What to say of the signature of a kernel file, if the file can be read, again: what is no regular file holds
+/// nothing any more, or makes whoever opens it wait.
 pub(crate) fn of_kernel(
     path: &Path,
     source: &str,
     machine: &Machine,
     bundle: Option<&Bundle>,
 ) -> Option<Finding> {
+    path.metadata().ok().filter(Metadata::is_file)?;
     let file = of_file(live::content_up_to(path, LARGEST).bytes()?);
-    Some(of_kernel_file(&file, &of(source, machine, bundle)))
+    Some(of_signature(&file, source, machine, bundle))
+}
+
+/// What to say of a signature.
+pub(crate) fn of_signature(
+    file: &FileSignature,
+    source: &str,
+    machine: &Machine,
+    bundle: Option<&Bundle>,
+) -> Finding {
+    of_kernel_file(file, &of(source, machine, bundle))
 }
 
 /// Of a kernel file.

@@ -42,7 +42,7 @@ const LASTING: [&str; 12] = [
     "encrypted guest",
     "SNP host",
     "nogbpages",
-    "crash kernel",
+    "crash kernel size",
 ];
 
 /// Most files that are looked at in the directory of dumps.
@@ -298,6 +298,23 @@ mod tests {
             changes,
             ["kernel: 6.1.0-2-amd64, was 6.1.0-1-amd64", "the memory map differs in one range"]
         );
+        // Another place after each boot is no change; another size is one, and so is the other side of 4 GiB.
+        let reserved = |range: &str| {
+            format!("{}crashkernel reserved: {range} (256 MB)\n", log(kernel, "0x4fffffffff"))
+        };
+        let first = reserved("0x000000001f000000 - 0x000000002f000000");
+        root.file(TESTED, &bundle(first.clone()).write().unwrap());
+        assert_eq!(since(first), Since::Changes(Vec::new()));
+        let moved = reserved("0x000000002b000000 - 0x000000003b000000");
+        assert_eq!(since(moved), Since::Changes(Vec::new()));
+        for (range, now) in [
+            ("0x000000001f000000 - 0x0000000027000000", "128 MiB below 4 GiB"),
+            ("0x0000001000000000 - 0x0000001010000000", "256 MiB above 4 GiB"),
+        ] {
+            let expected = format!("crash kernel size: {now}, was 256 MiB below 4 GiB");
+            assert_eq!(since(reserved(range)), Since::Changes(vec![expected]));
+        }
+        root.file(TESTED, &bundle(log(kernel, end)).write().unwrap());
         let whole = fs::read(root.0.join(TESTED)).unwrap();
         root.file(TESTED, &String::from_utf8_lossy(&whole[..whole.len() / 2]));
         assert!(!matches!(since(log(kernel, end)), Since::Changes(_)), "cut");

@@ -89,7 +89,8 @@ impl Record {
 /// Step 3. Where the kernel chose the segments they are noted, as far as they can be read: another program's image
 /// would be taken for this one otherwise.
 pub(crate) fn commit(kind: Kind) -> io::Result<()> {
-    let chosen = read("pending", kind).filter(|record| record.segments.is_empty());
+    let pending = read("pending", kind).ok().flatten();
+    let chosen = pending.filter(|record| record.segments.is_empty());
     fs::rename(path("pending", kind), path("loaded", kind))?;
     if let (Some(mut record), Ok(held)) = (chosen, held(kind)) {
         record.segments = held;
@@ -117,7 +118,8 @@ pub(crate) fn segment_lists(kind: Kind) -> Vec<Vec<PhysRange>> {
         let range = |&(start, len): &(u64, u64)| PhysRange::from_len(start, len).ok();
         record.segments.iter().filter_map(range).collect()
     };
-    ["loaded", "pending"].iter().filter_map(|name| read(name, kind)).map(ranges).collect()
+    let records = ["loaded", "pending"].iter().filter_map(|name| read(name, kind).ok().flatten());
+    records.map(ranges).collect()
 }
 
 /// The segments of the image that the kernel holds; none if it holds none.
@@ -148,7 +150,10 @@ pub(crate) fn state(kind: Kind) -> State {
         Some(false) => return State::Nothing,
         None => return State::Unclear(format!("{} cannot be read", file(kind))),
     }
-    decide(read("loaded", kind), read("pending", kind), || held(kind))
+    match (read("loaded", kind), read("pending", kind)) {
+        (Ok(loaded), Ok(pending)) => decide(loaded, pending, || held(kind)),
+        (Err(why), _) | (_, Err(why)) => State::Unclear(why),
+    }
 }
 
 /// Something is loaded; which of the records tells what?
@@ -177,8 +182,11 @@ fn decide(
                 .to_owned(),
         ),
         (_, _, Ok(_)) => State::Foreign,
-        // Without the kernel's word a record alone is believed: nothing was interrupted.
-        (Some(loaded), None, Err(_)) => State::Ours(Box::new(loaded)),
+        // Nothing of ours was interrupted; but another program may have loaded an image since.
+        (Some(loaded), None, Err(why)) => State::Unclear(format!(
+            "identmap loaded {} last; whether it is that one still: {why}",
+            loaded.kernel
+        )),
         (_, Some(_), Err(why)) => State::Unclear(why),
     }
 }
@@ -208,9 +216,23 @@ fn file(kind: Kind) -> &'static str {
     }
 }
 
-fn read(name: &str, kind: Kind) -> Option<Record> {
-    let record: Record = serde_json::from_slice(&fs::read(path(name, kind)).ok()?).ok()?;
-    (record.schema == SCHEMA && record.boot_id == boot_id()).then_some(record)
+/// A record of this boot, if there is one.
+///
+/// # Errors
+/// Why it cannot be read: only root may. That is not to be taken for none.
+fn read(name: &str, kind: Kind) -> Result<Option<Record>, String> {
+    let path = path(name, kind);
+    recorded(fs::read(&path), &boot_id()).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn recorded(content: io::Result<Vec<u8>>, boot: &str) -> Result<Option<Record>, String> {
+    let bytes = match content {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.to_string()),
+    };
+    let record: Record = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    Ok((record.schema == SCHEMA && record.boot_id == boot).then_some(record))
 }
 
 fn pairs(segments: &[PhysRange]) -> Vec<(u64, u64)> {
@@ -276,6 +298,27 @@ mod tests {
         assert_eq!(kernel(&state), "unclear");
         let state = decide(Some(record("ours", &[(1, 1)])), None, || Ok(vec![(7, 7)]));
         assert_eq!(kernel(&state), "foreign");
+    }
+
+    /// Without root our own image was another program's.
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_none() {
+        let json = serde_json::to_vec(&record("ours", &[(1, 1)])).unwrap();
+        let read = |content| recorded(content, &boot_id());
+        let failed = |kind: io::ErrorKind| read(Err(kind.into()));
+        assert_eq!(failed(io::ErrorKind::NotFound), Ok(None));
+        assert!(failed(io::ErrorKind::PermissionDenied).is_err());
+        assert!(read(Ok(json[..json.len() / 2].to_vec())).is_err());
+        assert_eq!(recorded(Ok(json.clone()), "another boot"), Ok(None));
+        assert!(matches!(read(Ok(json)), Ok(Some(record)) if record.kernel == "ours"));
+    }
+
+    /// `kexec -l` after `identmap load`, and the kernel's memory cannot be read: the first was still told.
+    #[test]
+    fn a_record_alone_is_not_what_is_loaded() {
+        let state = decide(Some(record("ours", &[(1, 1)])), None, || Err("no kcore".to_owned()));
+        let State::Unclear(why) = state else { panic!("{state:?}") };
+        assert!(why.contains("ours") && why.contains("no kcore"), "{why}");
     }
 
     /// Without sysfs it was said that nothing is loaded.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use made_kernel::BzImage;
 use serde_json::Value;
@@ -156,4 +156,43 @@ fn too_long_a_command_line_is_refused() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("3000 bytes") && said.contains("2047"), "{said}");
+}
+
+/// It was found out after the image had been announced, which then stood beside the one that was loaded.
+#[test]
+fn what_the_kernel_would_not_read_is_not_handed_to_it() {
+    let files = Files::new("load-file");
+    let initrd = files.path("initrd");
+    let source = ["--source", "sample:laptop-2024", "-s"];
+    let refused = |output: Output, word: &str| {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(word), "{said}");
+    };
+    assert_ne!(files.load(&source).status.code(), Some(2));
+    refused(files.load(&[&source[..], &["--initrd", &initrd]].concat()), "one initrd");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_identmap"));
+    let mut cat =
+        Command::new("cat").arg(files.path("vmlinuz")).stdout(Stdio::piped()).spawn().unwrap();
+    command.args(["load", "/dev/stdin"]).args(source).stdin(cat.stdout.take().unwrap());
+    refused(command.output().unwrap(), "regular files only");
+    cat.wait().unwrap();
+}
+
+/// Behind a `--` the words were init's; and another core header behind the one that is loaded is the one that counts.
+#[test]
+fn words_that_are_added_are_parameters() {
+    let files = Files::new("load-words");
+    let told = |args: &[&str]| {
+        let source = ["--source", "sample:laptop-2024", "--levels", "4", "--json"];
+        let output = files.load(&[&source, args].concat());
+        let plan: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+        plan["command_line"].as_str().unwrap().to_owned()
+    };
+    let line = ["--command-line", "quiet elfcorehdr=0x1000 -- single"];
+    let append = ["--append", "nr_cpus=1"];
+    assert_eq!(told(&line), line[1]);
+    assert_eq!(told(&[line, append].concat()), "quiet elfcorehdr=0x1000 nr_cpus=1 -- single");
+    assert_eq!(told(&[&line[..], &append, &["-p", "-s"]].concat()), "quiet nr_cpus=1 -- single");
 }

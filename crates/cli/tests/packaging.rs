@@ -145,6 +145,48 @@ fn reboot_if_safe_reboots_if_kexec_cannot() {
     assert_eq!(programs.called(), "kexec\nreboot\n");
 }
 
+/// A POSIX shell that a signal ends runs no EXIT trap: what was mounted stayed mounted.
+#[test]
+fn what_cleans_up_does_so_when_interrupted_too() {
+    for script in scripts() {
+        let text = fs::read_to_string(&script).unwrap();
+        let traps: Vec<&str> = text.lines().filter(|line| line.starts_with("trap ")).collect();
+        if traps.is_empty() {
+            continue;
+        }
+        let signals = traps.iter().filter(|line| !line.ends_with(" EXIT")).copied();
+        let script_of = |traps: &[&str]| format!("trap 'echo clean' EXIT\n{}", traps.join("\n"));
+        let run = script_of(&signals.collect::<Vec<_>>());
+        assert!(run.ends_with(" INT TERM HUP"), "{}", script.display());
+        // The one of them that nobody who runs tests has ignored: what is cannot be trapped.
+        let command = format!("{run}\nkill -TERM $$\necho went on");
+        let output = Command::new("sh").args(["-c", &command]).output().unwrap();
+        assert_eq!(said(&output), "clean\n", "{}", script.display());
+    }
+}
+
+/// The check's own limit ends with 3, which one of the two lets pass: the unit's has to end it.
+#[test]
+fn the_systemd_gate_lets_nothing_pass_that_hangs() {
+    let file = packaging().join("systemd/systemd-kexec.service.d/50-identmap.conf");
+    let text = fs::read_to_string(file).unwrap();
+    let commands: Vec<&str> =
+        text.lines().filter_map(|line| line.split_once("ExecStartPre=")).map(|two| two.1).collect();
+    assert!(commands.len() == 2 && text.contains("\nTimeoutStartSec="), "{text}");
+    for (command, passed) in [(commands[0], &[0, 3][..]), (commands[1], &[0])] {
+        for status in [0, 1, 2, 3, 127, 137] {
+            let programs = Programs::new("systemd-gate");
+            programs.add("identmap", &format!("echo \"$*\" >>called; exit {status}"));
+            // As systemd takes quotes off, and $$ for a $.
+            let mut sh = programs.command(Path::new("sh"));
+            let output = sh.args(["-c", &command.replace("$$", "$")]).output().unwrap();
+            let expected = passed.contains(&status);
+            assert_eq!(output.status.success(), expected, "{command}: {status}: {}", said(&output));
+            assert_eq!(programs.called(), "check --timeout 0 --quiet\n", "{command}");
+        }
+    }
+}
+
 #[test]
 fn systemd_finds_the_units_sound() {
     if !has("systemd-analyze") {

@@ -1,7 +1,7 @@
 //! What is said of a kernel file's signature before it is loaded.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use made_kernel::BzImage;
 use serde_json::Value;
@@ -52,6 +52,37 @@ fn signature(name: &str, kernel: &[u8], lines: &str) -> (String, String, String,
     assert_eq!(all.len(), 1);
     let text = |field: &str| all[0][field].as_str().unwrap_or_default().to_owned();
     (text("what"), text("why"), text("severity"), run.status.code().unwrap())
+}
+
+/// It was opened a second time: a pipe had nothing left to say, and one with a name would have made it wait for ever.
+#[test]
+fn a_pipe_is_read_once() {
+    let file = concat!(env!("CARGO_TARGET_TMPDIR"), "/signature-piped");
+    fs::write(file, as_pe(kernel(), 0x200)).unwrap();
+    let run = |kernel: &str, stdin: Stdio| {
+        let run = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args([
+                "load",
+                "-n",
+                kernel,
+                "--source",
+                "sample:laptop-2024",
+                "--levels",
+                "4",
+                "--json",
+            ])
+            .stdin(stdin)
+            .output()
+            .unwrap();
+        let mut report: Value = serde_json::from_slice(&run.stdout)
+            .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&run.stderr)));
+        report["findings"].take()
+    };
+    let mut cat = Command::new("cat").arg(file).stdout(Stdio::piped()).spawn().unwrap();
+    let piped = run("/dev/stdin", cat.stdout.take().unwrap().into());
+    assert_eq!(piped, run(file, Stdio::null()));
+    assert!(piped.as_array().unwrap().iter().any(|finding| finding["id"] == "signature"));
+    cat.wait().unwrap();
 }
 
 #[test]

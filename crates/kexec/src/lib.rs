@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod cmdline;
 mod crash;
 mod explain;
 pub mod format;

@@ -29,6 +29,7 @@ use identmap_linux::needs::Consumer;
 use identmap_linux::{Kind, Release, Releases};
 use identmap_machine::{Machine, Region, ranges};
 
+use crate::cmdline;
 use crate::crash::{self, CrashFacts};
 use crate::format::Kernel;
 use crate::load_error::LoadError;
@@ -378,9 +379,12 @@ impl Job<'_> {
     fn cmdline(&self, elfcorehdr: Option<PhysRange>) -> String {
         match elfcorehdr {
             None => self.cmdline.to_owned(),
-            // The kernel reads the number as memparse() does.
+            // In front, as `kexec_file_load` puts it (`setup_cmdline()` in `arch/x86/kernel/kexec-bzimage64.c`):
+            // behind a `--` or a quote that is not closed it is no parameter. The last of two counts. The kernel
+            // reads the number as memparse() does.
             Some(range) => {
-                format!("{} elfcorehdr={:#x}", self.cmdline, range.start().get()).trim().to_owned()
+                let others = cmdline::without(self.cmdline, &["elfcorehdr"]);
+                format!("elfcorehdr={:#x} {others}", range.start().get()).trim_end().to_owned()
             }
         }
     }

@@ -48,7 +48,7 @@ impl Default for MapChoice {
 pub enum MapError {
     /// It cannot be planned.
     Plan(PlanError),
-    /// Whether the running kernel uses 5 levels is not known, and the processor has them.
+    /// Whether the running kernel uses 5 levels is not known, and the processor has them, or may have them.
     Levels,
     /// Other levels are asked for than the running kernel uses: `relocate_kernel` does not change them.
     OtherLevels,
@@ -63,7 +63,8 @@ impl core::fmt::Display for MapError {
         match self {
             MapError::Plan(error) => write!(f, "the map: {error}"),
             MapError::Levels => f.write_str(
-                "the processor has 5-level paging; whether the running kernel uses it is not known: say --levels",
+                "the processor has 5-level paging, or nothing tells whether it has, and whether the running kernel uses it is \
+                 not known: say --levels, or --la57 off for a processor without",
             ),
             MapError::OtherLevels => f.write_str(
                 "--levels: the running kernel uses another number of levels, and the jump does not change it",

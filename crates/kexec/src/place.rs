@@ -33,7 +33,7 @@ pub struct Alive {
 /// Where an image may be put: sorted, disjoint, whole pages.
 ///
 /// For `kexec -l`: what the running kernel and firmware's map both call RAM, from 1 MiB up to the
-/// limit of 4-level kernels, without what is [`alive`]. For `kexec -p`: the reservations.
+/// limit of 4-level kernels, without what is [`alive`]. For `kexec -p`: the reservation; of two the higher.
 #[must_use]
 pub fn free(machine: &Machine, kind: Kind, alive: &[Alive]) -> Vec<PhysRange> {
     let Some(layout) = Layout::of(machine) else { return Vec::new() };
@@ -47,8 +47,11 @@ pub fn free(machine: &Machine, kind: Kind, alive: &[Alive]) -> Vec<PhysRange> {
             ram = ranges::intersect(&ram, &ranges::normalise(usable.collect()));
         }
         Kind::Kdump => {
-            let reserved = machine.crash_kernels.iter().map(|crash| crash.range).collect();
-            ram = ranges::intersect(&ram, &ranges::normalise(reserved));
+            // Segments go into `crashk_res` alone (`sanity_check_segment_list()` in `kernel/kexec_core.c`). There
+            // is a second one, `crashk_low_res`, below 4 GiB where that lies above.
+            let ranges = machine.crash_kernels.iter().map(|crash| crash.range);
+            let reserved = ranges.max_by_key(|range| range.start());
+            ram = ranges::intersect(&ram, &reserved.into_iter().collect::<Vec<_>>());
         }
     }
     let window = PhysRange::new(LOWEST, HIGHEST).map_or_else(|_| Vec::new(), |range| vec![range]);

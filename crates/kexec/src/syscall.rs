@@ -18,11 +18,10 @@ pub const SEGMENTS_MAX: usize = 16;
 
 /// `KEXEC_ON_CRASH`.
 const ON_CRASH: libc::c_ulong = 1;
-/// `KEXEC_UPDATE_ELFCOREHDR`, since 6.6: the kernel may rewrite the ELF core header.
-const UPDATE_ELFCOREHDR: libc::c_ulong = 4;
-/// `KEXEC_CRASH_HOTPLUG_SUPPORT`, since 6.10: the same, in the name that holds for every segment. x86 takes either
+/// `KEXEC_UPDATE_ELFCOREHDR`, since 6.6: the kernel may rewrite the ELF core header. Since 6.10 there is
+/// `KEXEC_CRASH_HOTPLUG_SUPPORT` too, the same in the name that holds for every segment; x86 takes either
 /// (`arch_crash_hotplug_support()` in `arch/x86/kernel/crash.c`, Linux 6.12 and 7.2).
-const CRASH_HOTPLUG_SUPPORT: libc::c_ulong = 8;
+const UPDATE_ELFCOREHDR: libc::c_ulong = 4;
 /// `KEXEC_ARCH_X86_64`: `EM_X86_64` in the upper half.
 const ARCH_X86_64: libc::c_ulong = 62 << 16;
 /// `KEXEC_FILE_UNLOAD`, `KEXEC_FILE_ON_CRASH`, `KEXEC_FILE_NO_INITRAMFS`.
@@ -60,29 +59,22 @@ pub fn kexec_load(
             memsz: segment.range.len() as usize,
         })
         .collect();
-    let mut flags = ARCH_X86_64;
-    if kind == Kind::Kdump {
-        flags |= ON_CRASH;
-    }
-    // A flag that the kernel does not know ends with EINVAL (`kexec_load_check()` in `kernel/kexec.c`).
-    let hotplug: &[libc::c_ulong] = if update_elfcorehdr {
-        &[UPDATE_ELFCOREHDR | CRASH_HOTPLUG_SUPPORT, UPDATE_ELFCOREHDR]
-    } else {
-        &[0]
-    };
-    let mut result = Ok(());
-    for more in hotplug {
-        // SAFETY: the kernel reads `raw.len()` structures at `raw`, whose layout is the ABI's (asserted above),
-        // and `bufsz` bytes at each `buf`; all of them live in `raw` and `segments` until the call returns. It
-        // writes nothing to this process's memory.
-        result = answer(unsafe {
-            libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags | more)
-        });
-        if !matches!(&result, Err(error) if error.raw_os_error() == Some(libc::EINVAL)) {
-            break;
-        }
-    }
-    result
+    let flags = load_flags(kind, update_elfcorehdr);
+    // SAFETY: the kernel reads `raw.len()` structures at `raw`, whose layout is the ABI's (asserted above),
+    // and `bufsz` bytes at each `buf`; all of them live in `raw` and `segments` until the call returns. It
+    // writes nothing to this process's memory.
+    let result =
+        unsafe { libc::syscall(libc::SYS_kexec_load, entry.get(), raw.len(), raw.as_ptr(), flags) };
+    answer(result)
+}
+
+/// Such that every kernel takes them at once: one that refuses them has counted the call against
+/// `kernel.kexec_load_limit_reboot` or `_panic` all the same (`kexec_load_check()` in `kernel/kexec.c`).
+fn load_flags(kind: Kind, update_elfcorehdr: bool) -> libc::c_ulong {
+    let crash = if kind == Kind::Kdump { ON_CRASH } else { 0 };
+    // It is asked for only where the kernel has `crash_elfcorehdr_size`, which came with the flag.
+    let update = if update_elfcorehdr { UPDATE_ELFCOREHDR } else { 0 };
+    ARCH_X86_64 | crash | update
 }
 
 /// Fills `bytes` from the kernel's random numbers; does not wait where it has none yet.
@@ -195,4 +187,17 @@ pub fn jump() -> io::Error {
 
 fn answer(result: libc::c_long) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// No flag that came after the one that is needed: 6.6 to 6.9 refuse it, and a second call may be one too many.
+    #[test]
+    fn flags_that_every_kernel_knows_which_is_asked() {
+        assert_eq!(load_flags(Kind::Kexec, false), 0x3e_0000);
+        assert_eq!(load_flags(Kind::Kdump, false), 0x3e_0001);
+        assert_eq!(load_flags(Kind::Kdump, true), 0x3e_0005);
+    }
 }

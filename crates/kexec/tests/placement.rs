@@ -62,6 +62,7 @@ struct Try<'a> {
     unlike: Vec<Vec<PhysRange>>,
     seed: Option<RngSeed>,
     consumer: Consumer,
+    cmdline: &'a str,
 }
 
 impl<'a> Try<'a> {
@@ -76,6 +77,7 @@ impl<'a> Try<'a> {
             unlike: Vec::new(),
             seed: None,
             consumer: Consumer::default(),
+            cmdline: "console=ttyS0",
         }
     }
 
@@ -85,7 +87,7 @@ impl<'a> Try<'a> {
             kind: self.kind,
             kernel: &self.kernel,
             initrd: &self.initrd,
-            cmdline: "console=ttyS0",
+            cmdline: self.cmdline,
             running: None,
             efi: None,
             efi_map: &[],
@@ -286,17 +288,21 @@ fn a_crash_kernel_stays_in_its_reservations() {
     let mut made = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, ABOVE_4G, true));
     made.kind = Kind::Kdump;
     assert_eq!(made.image().unwrap_err(), LoadError::CrashFacts);
-    made.crash = Some(CrashFacts {
-        notes: vec![(0x10_0000, 0x168), (0x11_0000, 0x168)],
-        vmcoreinfo: (0x12_0000, 0x1024),
-        text: Some((0xffff_ffff_8100_0000, range(32 * MIB, 32 * MIB))),
-        page_offset: 0xffff_8880_0000_0000,
-        room: None,
-    });
+    made.crash = Some(crash_facts());
     let image = made.image().unwrap();
     assert_sound(&image, &[low], &[]);
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
-    assert!(image.cmdline.ends_with(&format!("elfcorehdr={:#x}", header.range.start().get())));
+    // Where the kernel looks for it, whatever the line ends with, and nowhere else.
+    let word = format!("elfcorehdr={:#x}", header.range.start().get());
+    for (line, rest) in [
+        ("", ""),
+        ("quiet -- single", " quiet -- single"),
+        ("elfcorehdr=0x1000 quiet", " quiet"),
+        ("dyndbg=\"file a.c +p", " dyndbg=\"file a.c +p"),
+    ] {
+        made.cmdline = line;
+        assert_eq!(made.image().unwrap().cmdline, format!("{word}{rest}"));
+    }
     // Usable: the first MiB's RAM and the reservation without the header; the header in no entry.
     let usable: Vec<PhysRange> = image.e820.iter().map(|region| region.range).collect();
     let own = ranges::subtract(&[range(0, 0x9f000), low], &[header.range]);
@@ -317,6 +323,38 @@ fn a_crash_kernel_stays_in_its_reservations() {
     let header = image.segments.iter().find(|segment| segment.name == "elfcorehdr").unwrap();
     assert!(!image.update_elfcorehdr);
     assert_eq!(checked(&image).iter().filter(|range| range.intersects(header.range)).count(), 1);
+}
+
+fn crash_facts() -> CrashFacts {
+    CrashFacts {
+        notes: vec![(0x10_0000, 0x168), (0x11_0000, 0x168)],
+        vmcoreinfo: (0x12_0000, 0x1024),
+        text: Some((0xffff_ffff_8100_0000, range(32 * MIB, 32 * MIB))),
+        page_offset: 0xffff_8880_0000_0000,
+        room: None,
+    }
+}
+
+/// The kernel takes segments in the one that is not the low one, and tells the crash kernel of both.
+#[test]
+fn of_two_reservations_the_higher_holds_the_image() {
+    let (low, high) = (range(64 * MIB, 256 * MIB), range(5 << 30, 256 * MIB));
+    let ram = [range(MIB, 2 << 30), range(4 << 30, 2 << 30)];
+    let regions = [range(0, 0x9f000), ram[0], ram[1]].map(|range| (range, MemType::Usable));
+    let mut machine = machine(&regions);
+    machine.crash_kernels = [high, low].map(|range| CrashKernel { range }).to_vec();
+    let made = |kernel, reserved| {
+        let mut made = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, kernel, true));
+        (made.kind, made.crash) = (Kind::Kdump, Some(crash_facts()));
+        let image = made.image()?;
+        assert_sound(&image, &[reserved], &[]);
+        let told = |range: PhysRange| image.e820.iter().any(|r| range.covers(r.range));
+        assert!(told(low) && told(high));
+        Ok(image)
+    };
+    made(ABOVE_4G, high).unwrap();
+    // One that cannot lie there has no place.
+    assert!(matches!(made(BELOW_4G, low), Err(LoadError::Place { .. })));
 }
 
 /// What the purgatory verifies: its list holds address and text of each segment.
@@ -428,6 +466,10 @@ fn five_levels_are_refused_where_linux_refuses() {
     let kernel = || bzimage(16 * MIB, 16 * MIB, ABOVE_4G, true);
     let unknown = Try::new(&machine, kernel()).image().unwrap_err();
     assert!(matches!(unknown, LoadError::Map(identmap_kexec::MapError::Levels)), "{unknown}");
+    // The same where nothing is known of the processor: it is not said that it has them.
+    let nothing = Machine { cpu: identmap_machine::Cpu::default(), ..machine.clone() };
+    let said = Try::new(&nothing, kernel()).image().unwrap_err().to_string();
+    assert!(said.contains("or nothing tells") && said.contains("--la57 off"), "{said}");
     machine.cpu.la57_active = Some(true);
     let old = Try::new(&machine, bzimage(16 * MIB, 16 * MIB, 0x1f, true)).image();
     assert_eq!(old.unwrap_err(), LoadError::FiveLevels);

@@ -124,7 +124,13 @@ fn facts_of(machine: &Machine) -> Vec<Fact> {
         Some(entries) => format!("{}, {entries} entries", t.address),
         None => t.address.to_string(),
     });
-    let crash: Vec<String> = machine.crash_kernels.iter().map(|c| c.range.to_string()).collect();
+    let mut reserved: Vec<PhysRange> = machine.crash_kernels.iter().map(|c| c.range).collect();
+    reserved.sort_unstable();
+    // No reservation seen is no knowledge that there is none.
+    let crash = |shown: &dyn Fn(&PhysRange) -> String| {
+        let all: Vec<String> = reserved.iter().map(shown).collect();
+        (!all.is_empty()).then(|| all.join(", "))
+    };
     let mut facts = vec![
         text("hardware", &machine.hardware),
         text("firmware", &machine.firmware),
@@ -150,14 +156,24 @@ fn facts_of(machine: &Machine) -> Vec<Fact> {
         shown("uv", machine.uv.map(uv_word)),
         flag("direct map with 1 GiB pages", machine.direct_gbpages),
         flag("nogbpages", machine.nogbpages),
-        // No reservation seen is no knowledge that there is none.
-        shown("crash kernel", (!crash.is_empty()).then(|| crash.join(", "))),
+        shown("crash kernel", crash(&ToString::to_string)),
+        shown("crash kernel size", crash(&size_and_place)),
         shown("rmp table", machine.rmp.map(|r| r.to_string())),
     ];
     facts.extend(
         efi.tables.iter().map(|t| (format!("efi table {}", t.name), Some(t.address.to_string()))),
     );
     facts
+}
+
+/// What of a reservation is the same after each boot.
+fn size_and_place(range: &PhysRange) -> String {
+    let kib = range.len() / 1024;
+    let place = if range.start().get() < 1 << 32 { "below 4 GiB" } else { "above 4 GiB" };
+    match (kib / 1024, kib % 1024) {
+        (mib, 0) => format!("{mib} MiB {place}"),
+        _ => format!("{kib} KiB {place}"),
+    }
 }
 
 fn uv_word(uv: Uv) -> String {

@@ -135,7 +135,7 @@ fn crash(lab: &Lab, prepared: &Prepared<String>, case: &Case, tool: &str) -> Res
         return Err(format!("{release} came up instead of {}", case.capture).into());
     }
     let told = guest.must("cat /proc/cmdline", lab.patience)?;
-    // kexec_file_load puts elfcorehdr= before it, the tools behind.
+    // kexec_file_load and identmap put elfcorehdr= before it, kexec-tools behind.
     if !told.contains(&cmdline) {
         return Err(format!("its command line is {told:?}").into());
     }

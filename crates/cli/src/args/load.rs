@@ -29,7 +29,7 @@ pub(crate) struct Load {
     #[arg(long, alias = "cmdline", value_name = "LINE", conflicts_with = "reuse_cmdline")]
     pub(crate) command_line: Option<String>,
 
-    /// Words behind the command line
+    /// Words behind the command line; before a -- in it, as what is behind that is for init
     #[arg(long, value_name = "LINE")]
     pub(crate) append: Option<String>,
 

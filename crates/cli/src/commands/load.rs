@@ -1,14 +1,14 @@
 //! `identmap load`.
 
 use std::fmt::Write as _;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use identmap_audit::{Finding, ImageTables, Question, Verdict, check, check_own};
 use identmap_kexec::format::{self, KernelFile};
 use identmap_kexec::purgatory::Serial;
-use identmap_kexec::{Call, Choice, CrashFacts, Image, Job, LoadError, Rules, explain, syscall};
+use identmap_kexec::{
+    Call, Choice, CrashFacts, Image, Job, LoadError, Rules, cmdline, explain, syscall,
+};
 use identmap_linux::boot::RngSeed;
 use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::live::Directory;
@@ -16,6 +16,7 @@ use identmap_machine::{Layout, Machine, Segment};
 use identmap_report::{Columns, Hex, HexRange, MapReport, Style, Tone};
 use serde::Serialize;
 
+use super::load_files::Files;
 use super::load_preflight;
 use crate::args::{Load, Output, SerialChoice};
 use crate::loading;
@@ -23,19 +24,16 @@ use crate::output::{Failure, Status};
 use crate::record::{self, Record};
 use crate::{guard, live, source};
 
-/// The largest file taken for a kernel or an initrd.
-const LARGEST: u64 = 4 << 30;
-
 pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
     let kind = if args.crash { Kind::Kdump } else { Kind::Kexec };
     let live = args.source.is_none();
     let dry = args.dry_run || !live;
-    let file = kernel(&args.kernel)?;
-    let initrd = initrd(args, &file)?;
+    let files = Files::read(args)?;
+    let Files { kernel: file, initrd, .. } = &files;
     let from = args.source.as_deref().unwrap_or("live");
     let (machine, bundle) = source::machine_and_bundle(from, &args.facts)?;
-    let signature = guard::of_kernel(&args.kernel, from, &machine, bundle.as_ref());
-    let cmdline = command_line(args, &file, &machine)?;
+    let signature = guard::of_signature(&files.signature, from, &machine, bundle.as_ref());
+    let cmdline = command_line(args, file, &machine)?;
     let here = if live { Here::of(&machine, kind) } else { Here::default() };
     if live && !dry && !here.rules.root {
         return Err(Failure::new(
@@ -43,10 +41,11 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
         ));
     }
     let choice = choose(args, here.rules);
-    let consumer = consumer(args, &file)?;
-    let mut told = Told::new(args, &cmdline, choice, &file, initrd.len());
+    let consumer = consumer(args, file)?;
+    let mut told = Told::new(args, &cmdline, choice, file, initrd.len());
     let (verdict, mut image) = match choice.call {
         Call::FileLoad | Call::Reboot => {
+            files.to_hand_over()?;
             let (verdict, findings) = of_kernel_s_map(&machine, kind, consumer);
             told.findings = findings.iter().map(FindingRow::new).collect();
             "rules only: the kernel's own segments are not known before"
@@ -58,7 +57,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
         }
         Call::Load => {
             let (image, notes) =
-                image(args, &machine, kind, &here, &file, &initrd, &cmdline, &consumer)?;
+                image(args, &machine, kind, &here, file, initrd, &cmdline, &consumer)?;
             told.notes.extend(notes);
             let findings = of_our_map(&machine, kind, consumer, &image);
             told.findings = findings.iter().map(FindingRow::new).collect();
@@ -69,7 +68,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             (verdict, Some(image))
         }
     };
-    told.findings.extend(signature.iter().map(FindingRow::new));
+    told.findings.push(FindingRow::new(&signature));
     told.verdict = verdict.to_string();
     let refused = verdict == Verdict::Unsafe && !args.force;
     told.action = match (dry, refused) {
@@ -85,7 +84,7 @@ pub(crate) fn run(args: &Load, output: &Output) -> Result<Status, Failure> {
             Verdict::Safe => Status::Safe,
         });
     }
-    let loaded = put(args, kind, here.rules, &told, image.as_ref());
+    let loaded = put(&files, kind, here.rules, &told, image.as_ref());
     if let Some(image) = &mut image {
         image.forget_seed();
     }
@@ -301,26 +300,30 @@ fn of_kernel_s_map(machine: &Machine, kind: Kind, consumer: Consumer) -> (Verdic
 
 /// The system call, between the two steps of the record.
 fn put(
-    args: &Load,
+    files: &Files,
     kind: Kind,
     rules: Rules,
     told: &Told,
     image: Option<&Image>,
 ) -> Result<(), Failure> {
-    let call = if image.is_some() { Call::Load } else { Call::FileLoad };
+    // Nothing else may fail once the image is announced: `?` would leave that standing.
+    type Load<'a> = Box<dyn FnOnce() -> std::io::Result<()> + 'a>;
+    let (call, load): (Call, Load<'_>) = if let Some(image) = image {
+        let update = image.update_elfcorehdr;
+        let load = move || syscall::kexec_load(image.entry, &image.segments, kind, update);
+        (Call::Load, Box::new(load))
+    } else {
+        let (kernel, initrd) = files.to_hand_over()?;
+        let load = move || syscall::kexec_file_load(kernel, initrd, &told.command_line, kind);
+        (Call::FileLoad, Box::new(load))
+    };
     let segments: Vec<_> =
         image.iter().flat_map(|image| image.segments.iter().map(|s| s.range)).collect();
     let before = if image.is_none() { record::held(kind).ok() } else { None };
-    let shown = args.kernel.display().to_string();
+    let shown = told.kernel.display().to_string();
     Record::new(&call.to_string(), &shown, &told.command_line, &told.verdict, &segments, before)
         .announce(kind)?;
-    let result = match image {
-        Some(image) => {
-            syscall::kexec_load(image.entry, &image.segments, kind, image.update_elfcorehdr)
-        }
-        None => file_load(args, kind, &told.command_line)?,
-    };
-    if let Err(error) = result {
+    if let Err(error) = load() {
         record::withdraw(kind);
         let why = explain(call, error.raw_os_error().unwrap_or(0), kind, rules);
         let why = why.map_or_else(String::new, |why| format!(": {why}"));
@@ -330,51 +333,6 @@ fn put(
         .map_err(|error| Failure(format!("the image is loaded, but not its record: {error}")))
 }
 
-fn file_load(args: &Load, kind: Kind, cmdline: &str) -> Result<std::io::Result<()>, Failure> {
-    let open = |path: &Path| {
-        File::open(path).map_err(|error| Failure(format!("{}: {error}", path.display())))
-    };
-    let kernel = open(&args.kernel)?;
-    let initrd = match args.initrd.as_slice() {
-        [] => None,
-        [one] => Some(open(one)?),
-        _ => return Err(Failure::new("kexec_file_load takes one initrd: join them into one file")),
-    };
-    Ok(syscall::kexec_file_load(&kernel, initrd.as_ref(), cmdline, kind))
-}
-
-fn kernel(path: &Path) -> Result<KernelFile, Failure> {
-    format::read(bytes(path)?).map_err(|error| Failure(format!("{}: {error}", path.display())))
-}
-
-/// The files one behind the other; each begins at a multiple of 4, as cpio archives have to
-/// (`Documentation/driver-api/early-userspace/buffer-format.rst`).
-fn initrd(args: &Load, file: &KernelFile) -> Result<Vec<u8>, Failure> {
-    if args.initrd.is_empty() {
-        return Ok(file.initrd.clone().unwrap_or_default());
-    }
-    let mut all = Vec::new();
-    for path in &args.initrd {
-        all.resize(all.len().next_multiple_of(4), 0);
-        all.extend(bytes(path)?);
-    }
-    Ok(all)
-}
-
-fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    let shown = path.display();
-    let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
-    read.map_err(|error| Failure(format!("{shown}: {error}")))?;
-    if bytes.len() as u64 > LARGEST {
-        return Err(Failure(format!("{shown}: more than {LARGEST:#x} bytes")));
-    }
-    if bytes.is_empty() {
-        return Err(Failure(format!("{shown}: empty")));
-    }
-    Ok(bytes)
-}
-
 fn command_line(args: &Load, file: &KernelFile, machine: &Machine) -> Result<String, Failure> {
     let base = match (&args.command_line, args.reuse_cmdline) {
         (Some(line), _) => line.clone(),
@@ -382,26 +340,25 @@ fn command_line(args: &Load, file: &KernelFile, machine: &Machine) -> Result<Str
             let line = machine.cmdline.as_deref();
             let line =
                 line.ok_or_else(|| Failure::new("--reuse-cmdline: no command line is known"))?;
-            reused(line, args.crash)
+            // What is the running kernel's alone: its file, its core header, and for a crash kernel the
+            // reservation (kexec-tools' `get_command_line()` and `remove_parameter()`).
+            let own = ["BOOT_IMAGE", "elfcorehdr", "crashkernel"];
+            cmdline::without(line, if args.crash { &own } else { &own[..2] })
         }
         (None, false) => file.cmdline.clone().unwrap_or_default(),
     };
-    let line = format!("{base} {}", args.append.as_deref().unwrap_or_default());
-    let line = line.trim().to_owned();
+    let mut line = match args.append.as_deref() {
+        Some(more) => cmdline::with(&base, more),
+        None => base.trim().to_owned(),
+    };
+    if args.crash {
+        // Whoever makes the image says where its core header is; another one behind it would count.
+        line = cmdline::without(&line, &["elfcorehdr"]);
+    }
     if line.bytes().any(|byte| byte == 0 || byte == b'\n') {
         return Err(Failure::new("the command line has a line end or a zero in it"));
     }
     Ok(line)
-}
-
-/// Without what is the running kernel's alone: its file, its core header, and for a crash kernel the reservation
-/// (kexec-tools' `get_command_line()` and `remove_parameter()`).
-fn reused(line: &str, crash: bool) -> String {
-    let own = |word: &&str| {
-        let is = |name: &str| word.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
-        !(is("BOOT_IMAGE") || is("elfcorehdr") || crash && is("crashkernel"))
-    };
-    line.split(' ').filter(|word| !word.is_empty()).filter(own).collect::<Vec<_>>().join(" ")
 }
 
 /// The schema `identmap.load/1`.

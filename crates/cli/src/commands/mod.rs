@@ -11,6 +11,7 @@ pub(crate) mod fleet;
 mod judging;
 pub(crate) mod known;
 pub(crate) mod load;
+mod load_files;
 mod load_preflight;
 pub(crate) mod map;
 pub(crate) mod matrix;

@@ -20,7 +20,7 @@
 //! tables have to map those; for damage found in steps 1 and 2 the producer's have to, or the
 //! message becomes a reset: the damaged image does not run then either.
 //!
-//! Damaged code may run into an exception before the damage is found. From the fifth instruction on it has an IDT
+//! Damaged code may run into an exception before the damage is found. From the sixteenth instruction on it has an IDT
 //! whose gates say where that was, and halt; an NMI is passed over. The next kernel is entered without an IDT, as
 //! from `relocate_kernel`.
 //!

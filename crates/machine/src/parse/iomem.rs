@@ -141,11 +141,18 @@ pub(crate) fn from_iomem(machine: &mut Machine) {
             machine.cpu.vendor.get_or_insert(maker);
         }
     }
-    for range in crash {
-        if !machine.crash_kernels.iter().any(|c| c.range == range) {
-            machine.crash_kernels.push(CrashKernel { range });
-        }
+    // A log says what was reserved at boot. Since then root may have given back a part or all of it
+    // (`/sys/kernel/kexec_crash_size`), and an address in both would count twice.
+    if !crash.is_empty() || is_whole(machine) {
+        machine.crash_kernels = crash.into_iter().map(|range| CrashKernel { range }).collect();
     }
+}
+
+/// Whether a reservation would be seen in the listing: it is one that names the parts of RAM. In a paste of single
+/// lines nothing is missing that is not there.
+fn is_whole(machine: &Machine) -> bool {
+    let has = |name: &str| machine.iomem.iter().any(|entry| entry.name == name);
+    !machine.lost.iomem && has("System RAM") && has("Kernel code")
 }
 
 /// `fed00000-fed0`: a line of `/proc/iomem` before its name.
@@ -225,6 +232,31 @@ mod tests {
         assert_eq!(entries.len(), 6);
         assert_eq!(entries[0].line, 7);
         assert_eq!(notes.len(), 1);
+    }
+
+    /// A log of the boot, and what was given back since.
+    #[test]
+    fn a_reservation_is_what_the_listing_says() {
+        const LOG: &str = "[    0.0] BIOS-e820: [mem 0x0000000000100000-0x000000407fffffff] usable\n\
+             [    0.0] crashkernel reserved: 0x0000000020000000 - 0x0000000040000000 (512 MB)\n";
+        let ram = "00100000-407fffffff : System RAM\n";
+        let code = "  01000000-01ffffff : Kernel code\n";
+        let crash = |bytes: u64| format!("  20000000-{:08x} : Crash kernel\n", 0x1fff_ffff + bytes);
+        let reserved = |listing: &[&str]| -> Vec<u64> {
+            let text = format!("{LOG}{}", listing.concat());
+            let machine = crate::parse::text("log", text.as_bytes()).unwrap();
+            machine.crash_kernels.iter().map(|crash| crash.range.len()).collect()
+        };
+        let (all, half) = (crash(512 << 20), crash(256 << 20));
+        assert_eq!(reserved(&[]), [512 << 20]);
+        assert_eq!(reserved(&[ram, code, &all]), [512 << 20]);
+        assert_eq!(reserved(&[ram, code, &half]), [256 << 20]);
+        assert!(reserved(&[ram, code]).is_empty());
+        // Single lines of a listing, and one that was read without root.
+        assert_eq!(reserved(&[&half]), [256 << 20]);
+        assert_eq!(reserved(&[ram]), [512 << 20]);
+        let zero = "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n";
+        assert_eq!(reserved(&[zero]), [512 << 20]);
     }
 
     #[test]
