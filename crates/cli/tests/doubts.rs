@@ -225,6 +225,10 @@ fn a_vendor_s_number_is_no_promise() {
         "6.6.34-9.oc9.x86_64",
         "5.4.241-1-tlinux4-0017.5",
         "4.19.90-2403.3.0.0270.87.uel20.x86_64",
+        // With a service pack's number; with another word; without any.
+        "4.19.90-2312.1.0.0255.oe2003sp4.x86_64",
+        "4.19.90-vhulk2111.1.0.h963.eulerosv2r9.x86_64",
+        "5.4.119-19-0009.28",
         // SL Micro 6: no product number.
         "6.4.0-24-default",
         // Nobody's that is known, with a number of its own.
@@ -249,6 +253,9 @@ fn a_consumer_from_the_future_is_not_known() {
         assert_eq!(check(&base(), &["--sev", "off", "--consumer", release]), status, "{release}");
     }
     assert_eq!(check(&base(), &["--sev", "off", "--consumer", "6.12.0-18-686-pae"]), UNKNOWN);
+    // A number of a build, not a processor's.
+    let red_hat = ["--sev", "off", "--consumer", "5.14.0-386.el9.x86_64", "--producer", "6.12.30"];
+    assert_eq!(check(&base(), &red_hat), SAFE);
 }
 
 /// What a doubt is worth does not hang on the command.
