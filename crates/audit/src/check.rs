@@ -7,7 +7,7 @@ use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Pro
 use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
-use crate::conflicts;
+use crate::conflicts::{self, Places};
 use crate::display;
 use crate::encryption;
 use crate::findings;
@@ -134,12 +134,12 @@ pub fn check(question: &Question<'_>) -> Audit {
         found.extend(display::of_machine(machine));
     }
     // Where an image was run, its places were supposed.
-    let segments = match question.seen {
-        None => machine.segments.iter().map(|segment| segment.range).collect(),
-        Some(_) => Vec::new(),
+    let places = match question.seen {
+        None => Places::of(machine, kind),
+        Some(_) => Places::None,
     };
     let around = (machine, layout.as_ref(), hazards.as_slice());
-    found.extend(conflicts::of_image(around, &segments, consumer, kind));
+    found.extend(conflicts::of_image(around, &places, consumer, kind));
     // A run has seen what the next kernel touches, and whether a change of levels goes well.
     if question.seen.is_none() {
         found.extend(findings::of_consumer(&question.consumer));

@@ -95,7 +95,8 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
     found
 }
 
-fn is_whole(layout: &Layout) -> bool {
+/// Whether it has the RAM that every PC has.
+pub(crate) fn is_whole(layout: &Layout) -> bool {
     let has_ram = |start, end| {
         PhysRange::new(start, end)
             .is_ok_and(|window| layout.of_kind(MemType::Usable).any(|ram| ram.intersects(window)))
