@@ -353,5 +353,7 @@ fn an_rmp_table_of_unknown_place_is_somewhere() {
     assert_eq!(check(&(base() + rmp), &FACTS), UNKNOWN);
     let whole =
         "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x00000000cfffffff]\n";
-    assert_eq!(check(&(base() + whole), &FACTS), SAFE);
+    let api = "[    9.5] ccp 0000:06:00.5: SEV-SNP API:1.55 build:32\n";
+    assert_eq!(check(&(base() + whole + api), &FACTS), SAFE);
+    assert_eq!(check(&(base() + whole), &FACTS), UNKNOWN, "which firmware it has is not known");
 }
