@@ -383,7 +383,7 @@ fn of_grave_exposure(exposure: &Exposure) -> Vec<Finding> {
             .at(*part)
             .remedy(remedy)
             .link(rule.source)
-            .known(if exposure.requested { None } else { known_bad::of_exposure(rule.id) })
+            .known(known_bad::of_exposure(rule.id, exposure.requested))
     };
     exposure.mapped.iter().map(finding).collect()
 }
