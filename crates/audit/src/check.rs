@@ -9,8 +9,7 @@ use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
 use crate::conflicts::{self, Places};
 use crate::display;
-use crate::encryption;
-use crate::findings;
+use crate::findings::{self, By};
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
 use crate::{
@@ -126,10 +125,10 @@ pub fn check(question: &Question<'_>) -> Audit {
         kind: question.kind,
         entries: question.entries,
     };
-    let mut found = findings::of_machine(machine, layout.as_ref());
-    found.extend(findings::of_producer(&question.producer));
     let (consumer, kind) = (&question.consumer, question.kind);
-    found.extend(encryption::of_machine(machine, &question.producer, consumer, kind));
+    let by = if question.seen.is_none() { By::Rules } else { By::Run };
+    let kernels = (&question.producer, consumer);
+    let mut found = findings::beside_the_map(machine, layout.as_ref(), kernels, kind, by);
     if kind == Kind::Kexec {
         found.extend(display::of_machine(machine));
     }
@@ -140,11 +139,6 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let around = (machine, layout.as_ref(), hazards.as_slice());
     found.extend(conflicts::of_image(around, &places, consumer, kind));
-    // A run has seen what the next kernel touches, and whether a change of levels goes well.
-    if question.seen.is_none() {
-        found.extend(findings::of_consumer(&question.consumer));
-        found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
-    }
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);

@@ -271,6 +271,33 @@ fn no_command_says_ok_where_check_cannot_tell() {
     assert!(!identmap("matrix", &cut, &facts).1.contains(" OK "));
     let newer = [&LUCK[..2], &LUCK[4..], &["--consumer", "9.9.9"]].concat();
     assert!(!identmap("matrix", &base(), &newer).1.contains(" OK "));
+    // Each was unsafe or unknown to `check`, and nothing was missing to `diagnose`.
+    let guest = base() + "[    0.2] Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP\n";
+    let tdx = base() + "[    0.2] Memory Encryption Features active: Intel TDX\n";
+    let levels = with(" max_arch_pfn = 0x400000000", "");
+    for (story, text, facts) in [
+        ("an SNP guest", &guest, &facts),
+        ("a TDX guest", &tdx, &facts),
+        ("a new producer", &base(), &[&LUCK[..], &["--producer", "7.9.1"]].concat()),
+        ("32 bits", &base(), &[&LUCK[..], &["--producer", "6.12.0-18-686-pae"]].concat()),
+        ("5 levels?", &levels, &facts),
+    ] {
+        assert_ne!(check(text, facts), SAFE, "{story}");
+        let (status, report) = identmap("diagnose", text, facts);
+        assert_eq!(status, UNKNOWN, "{story}:\n{report}");
+    }
+    for text in [&guest, &tdx] {
+        let report = identmap("matrix", text, &facts).1;
+        assert!(!report.contains(" OK ") && report.contains(" ?\n"), "{report}");
+    }
+    let report = identmap("matrix", &levels, &facts).1;
+    let cells = |map: &str, table: &str| -> Vec<String> {
+        let rows = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows = rows.filter(|row| row.len() > 3 && row[0] == map && row[1] == table);
+        rows.map(|row| row[3..].join(" ")).collect()
+    };
+    assert_eq!(cells("exact", "requested"), ["?", "?"], "{report}");
+    assert_eq!(cells("guarded", "requested"), ["OK"], "{report}");
 }
 
 /// The map of a Superdome Flex pasted alone, without a word of who made it: nothing was forbidden, and 1 GiB
