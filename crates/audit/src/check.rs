@@ -7,10 +7,9 @@ use identmap_linux::{Consumer, Kind, Known, Need, PolicyKind as LinuxPolicy, Pro
 use identmap_linux::{gbpages, needs};
 use identmap_machine::{Hazard, Layout, Machine, MemType, hazards, ranges};
 
-use crate::conflicts;
+use crate::conflicts::{self, Places};
 use crate::display;
-use crate::encryption;
-use crate::findings;
+use crate::findings::{self, By};
 use crate::kdump;
 use crate::scene::{exposures, fate_in};
 use crate::{
@@ -126,25 +125,20 @@ pub fn check(question: &Question<'_>) -> Audit {
         kind: question.kind,
         entries: question.entries,
     };
-    let mut found = findings::of_machine(machine, layout.as_ref());
-    found.extend(findings::of_producer(&question.producer));
     let (consumer, kind) = (&question.consumer, question.kind);
-    found.extend(encryption::of_machine(machine, &question.producer, consumer, kind));
+    let by = if question.seen.is_none() { By::Rules } else { By::Run };
+    let kernels = (&question.producer, consumer);
+    let mut found = findings::beside_the_map(machine, layout.as_ref(), kernels, kind, by);
     if kind == Kind::Kexec {
         found.extend(display::of_machine(machine));
     }
     // Where an image was run, its places were supposed.
-    let segments = match question.seen {
-        None => machine.segments.iter().map(|segment| segment.range).collect(),
-        Some(_) => Vec::new(),
+    let places = match question.seen {
+        None => Places::of(machine, kind),
+        Some(_) => Places::None,
     };
     let around = (machine, layout.as_ref(), hazards.as_slice());
-    found.extend(conflicts::of_image(around, &segments, consumer, kind));
-    // A run has seen what the next kernel touches, and whether a change of levels goes well.
-    if question.seen.is_none() {
-        found.extend(findings::of_consumer(&question.consumer));
-        found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));
-    }
+    found.extend(conflicts::of_image(around, &places, consumer, kind));
 
     let mut scenes: Vec<Scene> = Vec::new();
     let gbpages = gbpages(machine);

@@ -4,10 +4,11 @@ use identmap::{PageSize, PhysRange};
 use identmap_linux::alive::{Alive, Harm, alive, memmap_reserved};
 use identmap_linux::{Consumer, Kind, needs};
 use identmap_machine::{
-    Hazard, Layout, Machine, MemType, Severity as HazardSeverity, human_size, ranges,
+    Hazard, Layout, LayoutOrigin, Machine, MemType, Severity as HazardSeverity, human_size,
+    map_doubts, ranges,
 };
 
-use crate::{Confidence, Finding, Severity};
+use crate::{Confidence, Finding, Severity, findings};
 
 /// The running kernel reserves page 0 and what else it likes in the first MiB for itself
 /// (`trim_bios_range()`, `reserve_real_mode()` in `arch/x86`); the next kernel does so again.
@@ -16,20 +17,51 @@ const LOW: PhysRange = match PhysRange::new(0, 1 << 20) {
     Err(_) => PhysRange::ALL,
 };
 
-/// What the segments of a known image are put over; where no image is known, what lies in RAM for one to
-/// be put over.
+/// Where the image goes that is judged.
+#[derive(Clone, Debug)]
+pub(crate) enum Places {
+    /// Here.
+    Known(Vec<PhysRange>),
+    /// One is loaded, and nothing tells.
+    NotRead,
+    /// Nowhere yet: none is loaded, or it was only supposed.
+    None,
+}
+
+impl Places {
+    /// Of the image that is loaded on the machine.
+    pub(crate) fn of(machine: &Machine, kind: Kind) -> Places {
+        let loaded = match kind {
+            Kind::Kexec => machine.kexec_loaded,
+            Kind::Kdump => machine.kexec_crash_loaded,
+        };
+        match (machine.segments.as_slice(), loaded) {
+            ([], Some(true)) => Places::NotRead,
+            ([], _) => Places::None,
+            (segments, _) => Places::Known(segments.iter().map(|s| s.range).collect()),
+        }
+    }
+}
+
+/// What the segments of a known image are put over; where none is known, what lies in RAM for one to be put over.
 pub(crate) fn of_image(
     (machine, layout, hazards): (&Machine, Option<&Layout>, &[Hazard]),
-    segments: &[PhysRange],
+    places: &Places,
     consumer: &Consumer,
     kind: Kind,
 ) -> Vec<Finding> {
     let handed_over = needs::efi_info(machine, consumer);
     let mut alive = alive(machine, layout);
     alive.retain(|alive| !alive.by_efi || handed_over != Some(false));
-    if segments.is_empty() {
-        return if kind == Kind::Kexec { in_ram(&alive).into_iter().collect() } else { Vec::new() };
-    }
+    let segments = match places {
+        Places::Known(segments) => segments,
+        // A crash kernel lies in its reservation, which the running kernel took out of free RAM.
+        Places::NotRead | Places::None if kind == Kind::Kdump => return Vec::new(),
+        Places::NotRead => {
+            return not_read(&alive).into_iter().collect();
+        }
+        Places::None => return in_ram(&alive).into_iter().collect(),
+    };
     let mut found = Vec::new();
     for alive in &alive {
         found.extend(overwritten(alive, segments, handed_over));
@@ -41,6 +73,7 @@ pub(crate) fn of_image(
         let told = ranges::normalise(told);
         for (number, &segment) in segments.iter().enumerate() {
             found.extend(outside_ram(machine, layout, number, segment, &told));
+            found.extend(undescribed(machine, layout, number, segment, &told));
         }
     }
     if kind == Kind::Kexec {
@@ -49,8 +82,8 @@ pub(crate) fn of_image(
     found
 }
 
-/// One line for all, since RAM is large and an image is not: that they lie there is no fault.
-fn in_ram(alive: &[Alive]) -> Option<Finding> {
+/// The first of those that kexec takes for free memory, and the names of them.
+fn free(alive: &[Alive]) -> Option<(&Alive, String)> {
     let free = || alive.iter().filter(|alive| !alive.kept);
     let first = free().min_by_key(|alive| alive.range)?;
     let mut names: Vec<String> =
@@ -59,10 +92,31 @@ fn in_ram(alive: &[Alive]) -> Option<Finding> {
     names.dedup();
     let more = names.len().saturating_sub(MOST_NAMES);
     names.truncate(MOST_NAMES);
-    let mut list = names.join(", ");
-    if more > 0 {
-        list = format!("{list} and {more} more");
-    }
+    let list = names.join(", ");
+    Some((first, if more > 0 { format!("{list} and {more} more") } else { list }))
+}
+
+/// An image is loaded, and may be put over something: that counts where the next kernel would lose its way.
+fn not_read(alive: &[Alive]) -> Option<Finding> {
+    let (first, list) = free(alive)?;
+    let grave = alive.iter().any(|alive| !alive.kept && alive.harm == Harm::Grave);
+    let severity = if grave { Severity::Warning } else { Severity::Info };
+    let why = format!("it may be put over {list}: kexec takes this memory for free");
+    let what = "an image is loaded, and where it goes could not be read";
+    Some(
+        Finding::new("image-unknown", severity, Confidence::Unknown, what, why)
+            .at(first.range)
+            .remedy(
+                "check on the machine as root, with /proc/kcore readable; or load it again with \
+                 identmap load, which keeps clear of them; or give what kexec -d printed, behind the boot log",
+            )
+            .link(first.source),
+    )
+}
+
+/// One line for all, since RAM is large and an image is not: that they lie there is no fault.
+fn in_ram(alive: &[Alive]) -> Option<Finding> {
+    let (first, list) = free(alive)?;
     let why = format!("{list}: kexec takes this memory for free, and may put an image over it");
     let what = "what the next kernel reads lies in free RAM";
     Some(
@@ -91,14 +145,19 @@ fn overwritten(
         segments.iter().enumerate().find_map(|(n, s)| Some((n, s, s.intersection(range)?)))
     };
     let read = !alive.by_efi || handed_over == Some(true);
+    // What the next kernel may lack keeps no verdict open: that it lacks it would not, either.
+    let open = match alive.harm {
+        Harm::Grave => Confidence::Unknown,
+        Harm::Lacking => Confidence::Likely,
+    };
     let (number, segment, shared, how, confidence) = match (over(alive.range), over(alive.up_to)) {
         (Some((number, segment, shared)), _) => {
-            let confidence = if read { Confidence::Certain } else { Confidence::Unknown };
+            let confidence = if read { Confidence::Certain } else { open };
             (number, segment, shared, "is put over it", confidence)
         }
         (None, Some((number, segment, shared))) => {
             let how = "is put right behind where it begins; how long it is, is not known";
-            (number, segment, shared, how, Confidence::Unknown)
+            (number, segment, shared, how, open)
         }
         (None, None) => return None,
     };
@@ -153,6 +212,32 @@ fn outside_ram(
     found
 }
 
+/// The parts of a segment that no source describes: holes for devices, and what lies past the end of RAM.
+fn undescribed(
+    machine: &Machine,
+    layout: &Layout,
+    number: usize,
+    segment: PhysRange,
+    told: &[PhysRange],
+) -> Vec<Finding> {
+    let firmware = Layout::of_firmware(machine);
+    let described = layout.regions().iter().map(|region| region.range);
+    let known = ranges::normalise(described.chain(told.iter().copied()).collect());
+    let is_all = layout.origin() == LayoutOrigin::Iomem
+        && findings::is_whole(layout)
+        && map_doubts(machine).is_empty();
+    let mut found = Vec::new();
+    for part in ranges::subtract(&[segment], &known) {
+        let theirs = firmware.iter().flat_map(|map| map.of_kind(MemType::Usable));
+        let theirs = ranges::intersect(&[part], &ranges::normalise(theirs.collect()));
+        let place = |&part: &PhysRange| Place { number, segment, part };
+        found.extend(theirs.iter().map(|part| place(part).left_out()));
+        let nobodys = ranges::subtract(&[part], &theirs);
+        found.extend(nobodys.iter().map(|part| place(part).nobodys(is_all)));
+    }
+    found
+}
+
 /// A part of a segment.
 struct Place {
     number: usize,
@@ -199,6 +284,30 @@ impl Place {
         self.finding(Severity::Warning, Confidence::Certain, what, why)
     }
 
+    /// In no map.
+    fn nobodys(&self, is_all: bool) -> Finding {
+        let what = "memory that nothing describes";
+        let why =
+            "a device's registers, or nothing at all: what is copied there is lost, or does harm";
+        if is_all {
+            return self.finding(Severity::Error, Confidence::Certain, what, why);
+        }
+        let why = format!("{why}; unless it is RAM that was added while running");
+        let finding = self.finding(Severity::Error, Confidence::Unknown, what, &why);
+        finding.remedy(format!(
+            "give /proc/iomem, read as root, which has all of the memory; or {ELSEWHERE}"
+        ))
+    }
+
+    /// RAM to firmware, and nothing to the running kernel: `mem=`, or a line of its map is lost.
+    fn left_out(&self) -> Finding {
+        let size = human_size(self.part.len());
+        let what = format!("{size} that the running kernel leaves out and firmware calls RAM");
+        let why = "why it does not use it is not known (mem= on the command line does so): where the next kernel \
+                   leaves it out too, it lies outside of its own RAM";
+        self.finding(Severity::Warning, Confidence::Unknown, what, why)
+    }
+
     /// RAM to firmware, not to the running kernel: mostly a table of firmware's that it keeps
     /// (`efi_arch_mem_reserve()`).
     fn kept(&self) -> Finding {
@@ -242,7 +351,8 @@ mod tests {
     fn an_image_outside_of_khos_scratch_carries_no_hand_over() {
         let ids = |scratch: &[PhysRange], segments: &[PhysRange], kind| {
             let machine = Machine { kho_scratch: scratch.to_vec(), ..Machine::default() };
-            let found = of_image((&machine, None, &[]), segments, &Consumer::default(), kind);
+            let places = Places::Known(segments.to_vec());
+            let found = of_image((&machine, None, &[]), &places, &Consumer::default(), kind);
             found.iter().map(|f| (f.id, f.severity)).collect::<Vec<_>>()
         };
         // Two areas that meet, and a segment over both.

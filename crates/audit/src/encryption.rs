@@ -169,18 +169,22 @@ fn one_processor(machine: &Machine) -> Option<Finding> {
 
 fn tdx_host(machine: &Machine, producer: &Producer) -> Option<Finding> {
     let cpu = &machine.cpu;
-    // Without the module no memory is private; whether it runs is not always in a log.
     let state = cpu.tdx_host?;
     let source = where_read(&history::TDX_HOST);
-    if state == TdxHost::Platform {
-        let why = "once its module is started, memory becomes private: kernels from 7.2.13 on disable it before the jump";
+    let ends_it = does(&history::TDX_HOST, producer.version());
+    if (state, ends_it) == (TdxHost::Platform, Some(false)) {
+        let why = "without its module no memory is private, and kernels up to 6.12 that can kexec are built without it";
         let what = "TDX is enabled in firmware";
         return Some(
             Finding::new("tdx-host", Severity::Info, Confidence::Certain, what, why).link(source),
         );
     }
-    let what = "a TDX host whose module is running";
-    let text = match (does(&history::TDX_HOST, producer.version()), cpu.tdx_pw_mce) {
+    // A log that ends early, or has rolled over, does not say that the module is not running.
+    let what = match state {
+        TdxHost::Platform => "a TDX host whose module may be running",
+        TdxHost::Module => "a TDX host whose module is running",
+    };
+    let text = match (ends_it, cpu.tdx_pw_mce) {
         (Some(true), Some(false)) => {
             let why = "the running kernel disables it and flushes the caches before the jump";
             return Some(
@@ -221,9 +225,19 @@ fn tdx_host(machine: &Machine, producer: &Producer) -> Option<Finding> {
 const SNP_API_FOR_KEXEC: (u8, u8) = (1, 53);
 
 fn snp_host(machine: &Machine) -> Vec<Finding> {
-    let Some(api) = machine.cpu.snp_api else { return Vec::new() };
     let source =
         "Linux drivers/crypto/ccp/sev-dev.c, __sev_snp_shutdown_locked(), 6.12.117 and 7.3.4";
+    let Some(api) = machine.cpu.snp_api else {
+        if machine.cpu.snp_host != Some(true) {
+            return Vec::new();
+        }
+        let why = "the kernel has SEV-SNP enabled, and nothing tells whether it is started and which version its \
+                   firmware has: before 1.53 the next kernel's writes fault";
+        let remedy = "give the whole boot log: its line \"SEV-SNP API:\" has the version; or turn SEV-SNP off in \
+                      firmware's setup";
+        let what = "a host with SEV-SNP whose firmware is not known";
+        return vec![unknown("snp-host", what, why).remedy(remedy).link(source)];
+    };
     let (major, minor) = api;
     if api < SNP_API_FOR_KEXEC {
         let why = format!(
@@ -289,6 +303,18 @@ mod tests {
         assert_eq!(of("6.12.117", Some(false)), doubt, "it cannot have both");
         assert_eq!(of("6.18.1", Some(false)), doubt, "not read");
         assert_eq!(tdx_host(&Machine::default(), &producer("7.3.4")), None);
+        // A module that is not seen may run, unless the kernel is built without.
+        let unseen = |version: &str, tdx_pw_mce| {
+            let mut machine = Machine::default();
+            machine.cpu.tdx_host = Some(TdxHost::Platform);
+            machine.cpu.tdx_pw_mce = tdx_pw_mce;
+            let found = tdx_host(&machine, &producer(version)).unwrap();
+            (found.severity, found.confidence)
+        };
+        assert_eq!(unseen("6.12.117", Some(true)), (Severity::Info, Confidence::Certain));
+        assert_eq!(unseen("7.3.4", Some(false)), (Severity::Info, Confidence::Certain));
+        assert_eq!(unseen("7.3.4", Some(true)), doubt);
+        assert_eq!(unseen("6.16.3", Some(false)), doubt, "not read");
     }
 
     #[test]

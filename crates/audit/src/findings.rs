@@ -2,26 +2,63 @@
 
 use identmap::{PhysRange, PlanError};
 use identmap_linux::firmware::Basis;
-use identmap_linux::{Condition, Consumer, KernelVersion, Need, PolicyKind, Producer, traps};
+use identmap_linux::{Condition, Consumer, KernelVersion, Kind, Need, PolicyKind, Producer, traps};
 use identmap_machine::{
     Certainty, Layout, Machine, MapOrigin, MemType, Severity as HazardSeverity, human_size, lint,
     map_doubts, ranges, undecided,
 };
 
 use crate::scene::{Exposure, Fate, NeedFate, Scene};
-use crate::{Confidence, Finding, Severity, TablesUnusable, Verdict, known_bad};
+use crate::{Confidence, Finding, Severity, TablesUnusable, Verdict, encryption, known_bad};
 
 /// The commit that made Linux request the configuration table, and where it is.
 const CFG_FIX: &str = "a producer that requests it: 6.1.113, 6.6.55, 6.10.14, 6.11.3 or later \
                        (commit 5760929f6545)";
 
-/// What keeps every verdict on this machine, and on a jump into this kernel, from being safe, whatever a map
-/// is like.
+/// What keeps the verdict on a jump from being safe, whatever the map is like.
 #[must_use]
-pub fn doubts(machine: &Machine, layout: Option<&Layout>, consumer: &Consumer) -> Vec<Finding> {
-    let mut found = of_machine(machine, layout);
-    found.extend(of_consumer(consumer));
+pub fn doubts(
+    machine: &Machine,
+    layout: Option<&Layout>,
+    (producer, consumer): (&Producer, &Consumer),
+    kind: Kind,
+    by: By,
+) -> Vec<Finding> {
+    let mut found = beside_the_map(machine, layout, (producer, consumer), kind, by);
     found.retain(|finding| finding.verdict() != Verdict::Safe);
+    found
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum By {
+    /// Rules, for this producer.
+    Rules,
+    /// Rules, for producers of which all that decides the map is supposed.
+    SupposedMaps,
+    /// A run of the consumer, which has seen what it touches, and whether a change of levels goes well.
+    Run,
+}
+
+/// All that there is to say of a jump besides its map and where its image goes.
+pub(crate) fn beside_the_map(
+    machine: &Machine,
+    layout: Option<&Layout>,
+    (producer, consumer): (&Producer, &Consumer),
+    kind: Kind,
+    by: By,
+) -> Vec<Finding> {
+    let mut found = of_machine(machine, layout);
+    if by != By::SupposedMaps {
+        found.extend(of_producer(producer));
+    }
+    found.extend(encryption::of_machine(machine, producer, consumer, kind));
+    if by != By::Run {
+        found.extend(of_consumer(consumer));
+    }
+    if by == By::Rules {
+        found.extend(of_level_change(machine, producer, consumer));
+    }
     found
 }
 
@@ -95,7 +132,8 @@ pub(crate) fn of_machine(machine: &Machine, layout: Option<&Layout>) -> Vec<Find
     found
 }
 
-fn is_whole(layout: &Layout) -> bool {
+/// Whether it has the RAM that every PC has.
+pub(crate) fn is_whole(layout: &Layout) -> bool {
     let has_ram = |start, end| {
         PhysRange::new(start, end)
             .is_ok_and(|window| layout.of_kind(MemType::Usable).any(|ram| ram.intersects(window)))
@@ -190,9 +228,9 @@ pub(crate) fn of_level_change(
          without the fix goes down to 4 (no5lvl, or built without CONFIG_X86_5LEVEL)"
     );
     let fixed = match consumer.version {
-        Some(_) => "take a kernel with the fix: 6.1.160, 6.12.63, 7.2",
+        Some(_) => "take a kernel with the fix: 6.1.160, 6.12.63, 7.2.13",
         None => {
-            "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2 have the fix)"
+            "say which kernel follows: --consumer VERSION (6.1.160, 6.12.63 and 7.2.13 have the fix)"
         }
     };
     let finding = Finding::new("level-change", Severity::Warning, Confidence::Unknown, what, why)
@@ -382,7 +420,7 @@ fn of_grave_exposure(exposure: &Exposure) -> Vec<Finding> {
             .at(*part)
             .remedy(remedy)
             .link(rule.source)
-            .known(if exposure.requested { None } else { known_bad::of_exposure(rule.id) })
+            .known(known_bad::of_exposure(rule.id, exposure.requested))
     };
     exposure.mapped.iter().map(finding).collect()
 }

@@ -118,7 +118,7 @@ pub static KNOWN_BAD: [KnownBad; 6] = [
         machine: "AMD with SEV-SNP enabled in firmware, whose RMP table does not end on 2 MiB",
         producers: any_producer,
         consumers: Sufferers::All,
-        finding: "exposure",
+        finding: "conflict",
         remedy: "a producer that keeps the whole frame to itself (400fea4b9651): its memory map shows it",
         evidence: &[
             "https://lore.kernel.org/all/Zxgh-hBK2FfhHJ9R@swahl-home.5wahls.com/",
@@ -198,11 +198,13 @@ pub(crate) fn of_gap(rule: &NeedRule, traits: &Traits, gbpages: bool) -> Option<
     }
 }
 
-/// The known combination that the exposure of a hazard is, by the id of its rule.
-pub(crate) fn of_exposure(hazard: &str) -> Option<&'static str> {
-    match hazard {
-        "uv-node-tail" => Some("round-out-uv"),
-        "snp-rmp-neighbour" => Some("rmp-neighbour"),
+/// The known combination that the exposure of a hazard is, by the id of its rule; or the conflict, where a request
+/// asks for it.
+pub(crate) fn of_exposure(hazard: &str, requested: bool) -> Option<&'static str> {
+    match (hazard, requested) {
+        ("uv-node-tail", false) => Some("round-out-uv"),
+        // RAM that is handed out is requested.
+        ("snp-rmp-neighbour", true) => Some("rmp-neighbour"),
         _ => None,
     }
 }
@@ -358,6 +360,35 @@ mod tests {
         assert!(levels.is_producer(&only("6.12.30")) && levels.is_consumer(&only("5.10.200")));
         assert!(!levels.is_consumer(&only("6.12.63")) && !levels.is_producer(&only("6.1.192")));
         assert!(of("round-out-uv").is_consumer(&only("7.3.4")));
+    }
+
+    #[test]
+    fn findings_name_what_names_them() {
+        use crate::{ImageTables, Question, check};
+        use identmap_linux::{Consumer, Kind, Producer};
+        let mut met = Vec::new();
+        for sample in identmap_machine::samples() {
+            let machine = identmap_machine::parse::machine(sample.name, sample.bytes).unwrap();
+            for release in ["6.1.80", "6.8.1", "6.1.60", "6.12.30"] {
+                let audit = check(&Question {
+                    machine: &machine,
+                    producer: Producer::of(KernelVersion::parse(release, None).ok()),
+                    consumer: Consumer::default(),
+                    kind: Kind::Kexec,
+                    tables: ImageTables::NotRead(String::new()),
+                    entries: &[],
+                    seen: None,
+                });
+                for finding in &audit.findings {
+                    let Some(id) = finding.known else { continue };
+                    assert_eq!(of(id).finding, finding.id, "{}: {id}", sample.name);
+                    met.push(id);
+                }
+            }
+        }
+        for id in ["rmp-neighbour", "round-out-uv", "exact-no-config-table", "five-to-four"] {
+            assert!(met.contains(&id), "{id}");
+        }
     }
 
     #[test]

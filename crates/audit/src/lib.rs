@@ -25,7 +25,7 @@ pub use check::{Audit, ImageTables, PolicyFigures, PolicyRow, Question, TablesUs
 pub use coverage::{Coverage, MapInput, PolicyKind, SlackKind, TablesUnusable};
 pub use diagnose::{Diagnosis, Ended, Entry, MOST_ENTRIES, Oracle, Trial, diagnose};
 pub use finding::{Confidence, Finding, Severity, Verdict};
-pub use findings::doubts;
+pub use findings::{By, doubts};
 pub use general::{
     General, Generalised, commit, general, generalise, releases_text, requested_by,
     requested_since, requested_since_text,

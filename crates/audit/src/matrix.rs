@@ -13,7 +13,7 @@ use identmap_linux::{
 use identmap_machine::{Layout, Machine, MemType, hazards, ranges};
 
 use crate::scene::{Exposure, exposures, fate_in};
-use crate::{Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage, doubts};
+use crate::{By, Coverage, Fate, MapInput, PolicyKind, SlackKind, Stage, doubts};
 
 /// One row: a producer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,7 +25,7 @@ pub struct MatrixRow {
     /// 1 GiB leaves in use.
     pub gbpages: bool,
     /// The numbers of paging levels for which the row holds; empty where they are not told apart: the processor
-    /// has no 5 levels, or it is not known, or the consumer is run.
+    /// has no 5 levels, or the consumer is run, or it is not known, and cells that hang on it are `?`.
     pub levels: Vec<LevelWay>,
 }
 
@@ -129,6 +129,8 @@ pub struct Matrix {
     pub tables: Vec<Hypothesis>,
     /// Whether the places rest on an assumption rather than on the firmware's own map.
     pub assumed: bool,
+    /// Whether cells are open because it is not known whether 5 paging levels are in use.
+    pub levels_open: bool,
 }
 
 /// A consumer to compare.
@@ -175,6 +177,8 @@ pub fn matrix(
     entries: &[PhysRange],
 ) -> Matrix {
     let layout = Layout::of(machine);
+    // Of a row all that decides the map is supposed; for the rest it is the machine's own kernel.
+    let own = Producer::of(KernelVersion::of(machine).and_then(Result::ok));
     let columns: Vec<Column> = candidates
         .iter()
         .map(|candidate| {
@@ -183,7 +187,9 @@ pub fn matrix(
             let version = Some(candidate.version.clone());
             let consumer = Consumer { version, ..Consumer::default() };
             let needs = needs::needs(&seen, layout.as_ref(), &consumer, kind);
-            let doubtful = !doubts(&seen, layout.as_ref(), &consumer).is_empty();
+            let kernels = (&own, &consumer);
+            let doubts = doubts(&seen, layout.as_ref(), kernels, kind, By::SupposedMaps);
+            let doubtful = !doubts.is_empty();
             Column { consumer, needs, doubtful }
         })
         .collect();
@@ -242,7 +248,12 @@ pub fn matrix(
     }
     let label = |candidate: &Candidate| MatrixColumn { label: candidate.label.clone() };
     let rows = lines.into_iter().map(|(row, ..)| row).collect();
-    Matrix { rows, columns: candidates.iter().map(label).collect(), tables, assumed }
+    let levels_open = ways.is_empty()
+        && maps
+            .iter()
+            .any(|(_, map)| columns.iter().any(|column| map.drop(column, None) != Outcome::Ok));
+    let columns = candidates.iter().map(label).collect();
+    Matrix { rows, columns, tables, assumed, levels_open }
 }
 
 /// The matrix whose cells something else fills in: by the number of the row, in [`matrix_rows`], and of the
@@ -255,7 +266,17 @@ pub fn matrix_of(labels: Vec<String>, cell: impl Fn(usize, usize) -> Outcome) ->
     let line = |row| (0..columns.len()).map(|column| cell(row, column)).collect();
     let cells = (0..rows.len()).map(line).collect();
     let table = Hypothesis { place: Vec::new(), what: Vec::new(), cells };
-    Matrix { rows, columns, tables: vec![table], assumed: false }
+    Matrix { rows, columns, tables: vec![table], assumed: false, levels_open: false }
+}
+
+impl Matrix {
+    /// The same where something else keeps every answer from being known: no cell says better than `?`.
+    #[must_use]
+    pub fn in_doubt(mut self) -> Matrix {
+        let cells = self.tables.iter_mut().flat_map(|table| &mut table.cells).flatten();
+        cells.for_each(|cell| *cell = Outcome::Unknown.max(*cell));
+        self
+    }
 }
 
 impl MatrixRow {
@@ -310,6 +331,8 @@ struct RowMap {
     halts: bool,
     /// Bits above 51 in the first entry of the top table.
     flags: bool,
+    /// It is not known whether the machine has 5 levels in use.
+    may_have_5_levels: bool,
 }
 
 impl RowMap {
@@ -351,7 +374,9 @@ impl RowMap {
             .any(|map| exposures(map, &hazards).iter().any(Exposure::is_grave));
         // The releases that set them request the configuration table, all of them; our own map has none.
         let flags = row.config_table && row.policy != PolicyKind::Guarded;
-        RowMap { maps, traits, halts, flags }
+        let cpu = &machine.cpu;
+        let may_have_5_levels = cpu.la57_active.is_none() && cpu.la57 != Some(false);
+        RowMap { maps, traits, halts, flags, may_have_5_levels }
     }
 
     fn outcome(
@@ -367,15 +392,25 @@ impl RowMap {
         if self.halts {
             return Outcome::Halt;
         }
-        let traits = Traits { noptishadow: self.flags && self.traits.noptishadow, ..self.traits };
-        if way.is_some_and(|way| way.from == 5 && way.to == 4)
-            && traps::drops_a_level_badly(&traits, &column.consumer)
-        {
-            return Outcome::Fail;
+        let drop = self.drop(column, way);
+        if drop == Outcome::Fail {
+            return drop;
         }
         let change = way.is_some_and(|way| way.from != way.to);
         let of_need = |need| self.of_need(need, map, change, place);
-        column.needs.iter().map(of_need).max().unwrap_or(Outcome::Ok)
+        column.needs.iter().map(of_need).fold(drop, Outcome::max)
+    }
+
+    /// What comes of a change from 5 levels to 4.
+    fn drop(&self, column: &Column, way: Option<LevelWay>) -> Outcome {
+        let traits = Traits { noptishadow: self.flags && self.traits.noptishadow, ..self.traits };
+        match way {
+            Some(way) if (way.from, way.to) != (5, 4) => Outcome::Ok,
+            None if !self.may_have_5_levels => Outcome::Ok,
+            _ if !traps::drops_a_level_badly(&traits, &column.consumer) => Outcome::Ok,
+            Some(_) => Outcome::Fail,
+            None => Outcome::Unknown,
+        }
     }
 
     fn of_need(&self, need: &Need, map: &Coverage, change: bool, place: &[PhysRange]) -> Outcome {
@@ -519,6 +554,15 @@ mod tests {
     fn levels_are_told_apart_only_where_there_is_a_choice() {
         for table in [drawn(Some(false), Some(false)), drawn(None, None)] {
             assert_eq!(table.rows, matrix_rows());
+            assert_eq!(table.levels_open, table == drawn(None, None));
+            // Where nothing tells whether there are 5, what would fail then is no OK.
+            let open =
+                table.rows.iter().map(|row| row.config_table && row.policy != PolicyKind::Guarded);
+            let is_none = table == drawn(None, None);
+            for (cells, open) in table.tables[0].cells.iter().zip(open) {
+                let old = if open && is_none { Outcome::Unknown } else { Outcome::Ok };
+                assert_eq!(cells[..], [old, Outcome::Ok]);
+            }
         }
         let up = drawn(Some(true), Some(false));
         assert!(up.rows.iter().all(|row| row.levels.len() == 2), "from 4 nothing differs");

@@ -55,6 +55,27 @@ fn inputs() -> Inputs {
     }
 }
 
+/// What was found is not worth more for its places not being read.
+#[test]
+fn an_image_that_is_loaded_somewhere_is_not_safe() {
+    let mut inputs = inputs();
+    let Content::Bytes(log) = &mut inputs.dmesg else { panic!() };
+    log.extend_from_slice(b"efi: MEMATTR=0xce000018\n");
+    let loaded = |inputs: &mut Inputs, flag: &str| {
+        inputs.kexec_loaded = Content::Bytes(flag.as_bytes().to_vec());
+        assemble(inputs)
+    };
+    let of = |machine: &Machine| verdict(machine, Some("6.12.70"), Some("6.12.30"));
+    let mut machine = loaded(&mut inputs, "1\n");
+    assert_eq!(of(&machine), Verdict::Unknown, "over MEMATTR or not");
+    let at = |start| identmap::PhysRange::from_len(start, 4096).unwrap();
+    machine.segments = vec![identmap_machine::Segment { range: at(0xce00_0000) }];
+    assert_eq!(of(&machine), Verdict::Unsafe);
+    machine.segments = vec![identmap_machine::Segment { range: at(0x1000_0000) }];
+    assert_eq!(of(&machine), Verdict::Safe);
+    assert_eq!(of(&loaded(&mut inputs, "0\n")), Verdict::Safe, "none is");
+}
+
 fn verdict(machine: &Machine, consumer: Option<&str>, producer: Option<&str>) -> Verdict {
     let version = |release: &str| KernelVersion::parse(release, None).ok();
     let running = KernelVersion::of(machine).and_then(Result::ok);

@@ -197,6 +197,8 @@ impl World {
         machine.cpu.la57 = Some(false);
         machine.cpu.sev = self.sev;
         machine.cpu.snp_host = Some(self.snp_host);
+        // Of firmware that stands a kexec: another matter than the map.
+        machine.cpu.snp_api = self.snp_host.then_some((1, 55));
         machine.efi.booted = self.efi;
         machine.efi.system_table = self.system_table.and_then(PhysAddr::new);
         machine.efi.config_table = self.config_table.and_then(|(at, len)| {

@@ -9,6 +9,7 @@ use identmap_linux::tables::Tables;
 use identmap_machine::bundle;
 use identmap_machine::{Machine, Segment};
 
+use crate::args::Facts;
 use crate::loaded::{self, Wishes};
 
 /// An image's tables, and where it goes.
@@ -23,6 +24,24 @@ impl Image {
     pub(crate) fn tell(&self, machine: &mut Machine) {
         machine.segments = self.segments.iter().map(|&range| Segment { range }).collect();
     }
+}
+
+/// An image that was read, on the machine that is supposed: where it goes is told to the machine in any case, and
+/// its tables count where nothing else is supposed of them.
+pub(crate) fn on_machine(
+    read: Result<Image, String>,
+    supposed: &Facts,
+    machine: &mut Machine,
+) -> Result<Image, String> {
+    let image = read?;
+    image.tell(machine);
+    if supposed.producer.is_some() || supposed.nogbpages {
+        return Err("another producer is supposed".to_owned());
+    }
+    if !supposed.map.is_empty() {
+        return Err("another map is supposed".to_owned());
+    }
+    Ok(image)
 }
 
 /// An image's tables as an audit takes them, or why there are none.

@@ -112,6 +112,93 @@ fn the_initrd_table_costs_the_image_sixteen_bytes_and_not_one_more() {
 }
 
 #[test]
+fn what_no_map_describes_is_no_ram() {
+    // A hole for devices, and past the end of RAM: by a log it may have been added since.
+    for start in [0xd800_0000, 0x90_0000_0000] {
+        let (report, status) = check(&format!("hole-{start:x}"), "", &[FREE, (start, 0x1000)], &[]);
+        let (what, severity, confidence, _) = conflict(&report);
+        assert_eq!((what.as_str(), status), ("memory that nothing describes", 3));
+        assert_eq!((severity.as_str(), confidence.as_str()), ("error", "unknown"));
+    }
+    // All of the memory is in /proc/iomem.
+    let iomem = "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n000a0000-000fffff : Reserved\n\
+                 00100000-7fffffff : System RAM\ne0000000-efffffff : PCI MMCONFIG 0000 [bus 00-ff]\n\
+                 100000000-17fffffff : System RAM\n";
+    let file = format!("{}/alive-iomem.txt", env!("CARGO_TARGET_TMPDIR"));
+    for (start, status) in
+        [(0xe000_0000u64, 1), (0x1_8000_0000, 1), (0x7fff_f000, 1), (0x7fff_e000, 0), (0x1000, 0)]
+    {
+        let image = "segment[0].memsz = 0x2000\n";
+        fs::write(&file, format!("{iomem}nr_segments = 1\nsegment[0].mem   = {start:#x}\n{image}"))
+            .unwrap();
+        let known =
+            ["--producer", "6.12.80", "--consumer", "6.12.80", "--sev", "off", "--la57", "off"];
+        let run = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(["check", &file, "--uv", "off"])
+            .args(known)
+            .output()
+            .unwrap();
+        let report = String::from_utf8(run.stdout).unwrap();
+        assert_eq!(run.status.code(), Some(status), "{start:x}\n{report}");
+        assert_eq!(report.contains("memory that nothing describes"), status == 1, "{report}");
+    }
+}
+
+/// The image that is loaded on the machine of this bundle, with a segment over `INITRD` and `MEMATTR`: whatever is
+/// supposed of the map, and where its places were not read.
+#[test]
+fn a_loaded_image_counts_whatever_is_supposed() {
+    use identmap_machine::bundle::{Bundle, TablesState};
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/bundles/v1-live.json");
+    let bundle = Bundle::read("live", &fs::read(path).unwrap()).unwrap();
+    let file = format!("{}/alive-loaded.json", env!("CARGO_TARGET_TMPDIR"));
+    let status = |bundle: &Bundle, args: &[&str]| {
+        fs::write(&file, bundle.write().unwrap()).unwrap();
+        let run = Command::new(env!("CARGO_BIN_EXE_identmap"))
+            .args(["check", &file, "--consumer", "5.10.200"])
+            .args(args)
+            .output()
+            .unwrap();
+        (run.status.code().unwrap(), String::from_utf8(run.stdout).unwrap())
+    };
+    let supposed: [&[&str]; 4] =
+        [&[], &["--nogbpages"], &["--map", "0x1000-0x1fff"], &["--producer", "6.1.100"]];
+    let mut over = bundle.clone();
+    for tables in &mut over.tables {
+        if let TablesState::Read(read) = &mut tables.state {
+            read.segments.push(identmap::PhysRange::new(0x5bd1_7000, 0x5bd1_a000).unwrap());
+        }
+    }
+    let mut lost = over.clone();
+    for tables in &mut lost.tables {
+        tables.state = TablesState::NotRead("/proc/kcore: permission denied".to_owned());
+    }
+    for args in supposed {
+        assert_eq!(status(&bundle, args).0, 0, "{args:?}");
+        let (code, report) = status(&over, args);
+        assert_eq!((code, report.matches("conflict ").count()), (1, 2), "{args:?}\n{report}");
+        let (code, report) = status(&lost, args);
+        assert_eq!(code, 3, "{args:?}\n{report}");
+        assert!(report.contains("image-unknown") && !report.contains("table-in-ram"), "{report}");
+    }
+}
+
+#[test]
+fn what_lies_near_is_not_worse_than_what_is_covered() {
+    // MOKvar may have up to a MiB; the next kernel lacks keys at worst.
+    let table = "efi: MOKvar=0x60000000 SMBIOS 3.0=0x61000000\n";
+    let (report, status) = check("mokvar-near", table, &[(0x6000_4000, 0x1000)], &[]);
+    assert_eq!((conflict(&report).2.as_str(), status), ("likely", 0));
+    let (report, status) = check("mokvar", table, &[(0x6000_0000, 0x1000)], &[]);
+    assert_eq!((conflict(&report).2.as_str(), status), ("certain", 0));
+    // SMBIOS' entry has 24 bytes, and not one more.
+    let (report, status) = check("smbios-near", table, &[(0x6100_1000, 0x1000)], &[]);
+    assert_eq!((of_id(&report, "conflict").len(), status), (0, 0));
+    let (report, _) = check("smbios", table, &[(0x6100_0000, 0x1000)], &[]);
+    assert_eq!(conflict(&report).0, "EFI table SMBIOS 3.0");
+}
+
+#[test]
 fn a_lost_esrt_is_a_warning() {
     let (report, status) = check("esrt", "", &[(0x8789_c000, 0x1000)], &[]);
     let (what, severity, confidence, _) = conflict(&report);

@@ -225,6 +225,10 @@ fn a_vendor_s_number_is_no_promise() {
         "6.6.34-9.oc9.x86_64",
         "5.4.241-1-tlinux4-0017.5",
         "4.19.90-2403.3.0.0270.87.uel20.x86_64",
+        // With a service pack's number; with another word; without any.
+        "4.19.90-2312.1.0.0255.oe2003sp4.x86_64",
+        "4.19.90-vhulk2111.1.0.h963.eulerosv2r9.x86_64",
+        "5.4.119-19-0009.28",
         // SL Micro 6: no product number.
         "6.4.0-24-default",
         // Nobody's that is known, with a number of its own.
@@ -249,6 +253,9 @@ fn a_consumer_from_the_future_is_not_known() {
         assert_eq!(check(&base(), &["--sev", "off", "--consumer", release]), status, "{release}");
     }
     assert_eq!(check(&base(), &["--sev", "off", "--consumer", "6.12.0-18-686-pae"]), UNKNOWN);
+    // A number of a build, not a processor's.
+    let red_hat = ["--sev", "off", "--consumer", "5.14.0-386.el9.x86_64", "--producer", "6.12.30"];
+    assert_eq!(check(&base(), &red_hat), SAFE);
 }
 
 /// What a doubt is worth does not hang on the command.
@@ -264,6 +271,33 @@ fn no_command_says_ok_where_check_cannot_tell() {
     assert!(!identmap("matrix", &cut, &facts).1.contains(" OK "));
     let newer = [&LUCK[..2], &LUCK[4..], &["--consumer", "9.9.9"]].concat();
     assert!(!identmap("matrix", &base(), &newer).1.contains(" OK "));
+    // Each was unsafe or unknown to `check`, and nothing was missing to `diagnose`.
+    let guest = base() + "[    0.2] Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP\n";
+    let tdx = base() + "[    0.2] Memory Encryption Features active: Intel TDX\n";
+    let levels = with(" max_arch_pfn = 0x400000000", "");
+    for (story, text, facts) in [
+        ("an SNP guest", &guest, &facts),
+        ("a TDX guest", &tdx, &facts),
+        ("a new producer", &base(), &[&LUCK[..], &["--producer", "7.9.1"]].concat()),
+        ("32 bits", &base(), &[&LUCK[..], &["--producer", "6.12.0-18-686-pae"]].concat()),
+        ("5 levels?", &levels, &facts),
+    ] {
+        assert_ne!(check(text, facts), SAFE, "{story}");
+        let (status, report) = identmap("diagnose", text, facts);
+        assert_eq!(status, UNKNOWN, "{story}:\n{report}");
+    }
+    for text in [&guest, &tdx] {
+        let report = identmap("matrix", text, &facts).1;
+        assert!(!report.contains(" OK ") && report.contains(" ?\n"), "{report}");
+    }
+    let report = identmap("matrix", &levels, &facts).1;
+    let cells = |map: &str, table: &str| -> Vec<String> {
+        let rows = report.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let rows = rows.filter(|row| row.len() > 3 && row[0] == map && row[1] == table);
+        rows.map(|row| row[3..].join(" ")).collect()
+    };
+    assert_eq!(cells("exact", "requested"), ["?", "?"], "{report}");
+    assert_eq!(cells("guarded", "requested"), ["OK"], "{report}");
 }
 
 /// The map of a Superdome Flex pasted alone, without a word of who made it: nothing was forbidden, and 1 GiB
@@ -346,5 +380,7 @@ fn an_rmp_table_of_unknown_place_is_somewhere() {
     assert_eq!(check(&(base() + rmp), &FACTS), UNKNOWN);
     let whole =
         "[    0.5] SEV-SNP: RMP table physical range [0x00000000ce800000 - 0x00000000cfffffff]\n";
-    assert_eq!(check(&(base() + whole), &FACTS), SAFE);
+    let api = "[    9.5] ccp 0000:06:00.5: SEV-SNP API:1.55 build:32\n";
+    assert_eq!(check(&(base() + whole + api), &FACTS), SAFE);
+    assert_eq!(check(&(base() + whole), &FACTS), UNKNOWN, "which firmware it has is not known");
 }

@@ -112,7 +112,11 @@ fn a_tdx_host_is_told_by_its_module_and_kernel() {
             "tdx-host",
         )
     };
-    assert_eq!(tdx(platform, "7.3.4"), ["info certain"]);
+    assert_eq!(tdx(platform, "6.12.117"), ["info certain"], "it has no TDX, if it can kexec");
+    // That the later line is not there does not say that the module is not running.
+    for producer in ["6.16.3", "7.3.4"] {
+        assert_eq!(tdx(platform, producer), ["warning unknown"], "{producer}: the log may be cut");
+    }
     assert_eq!(tdx("virt/tdx: TDX not supported by the host platform\n", "7.3.4"), NONE);
     for producer in ["6.12.117", "6.18.2", "7.3.4"] {
         assert_eq!(
@@ -141,6 +145,12 @@ fn an_snp_host_needs_firmware_that_stands_a_kexec() {
     assert_eq!(snp("1.53"), ["info certain"]);
     assert_eq!(snp("2.0"), ["info certain"]);
     assert_eq!(snp("nonsense"), NONE);
+    // The kernel has it enabled, and the line with the version is lost.
+    let rmp = "SEV-SNP: RMP table physical range [0x0000000080000000 - 0x00000000bfffffff]\n";
+    let known = ["--producer", "6.12.117"];
+    assert_eq!(of(&check("snp-lost", rmp, &known), "snp-host"), ["warning unknown"]);
+    let both = format!("{rmp}ccp 0000:06:00.5: SEV-SNP API:1.55 build:32\n");
+    assert_eq!(of(&check("snp-both", &both, &known), "snp-host"), ["info certain"]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! docs/json.md lists the fields that the commands print, and no others.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use identmap_machine::bundle::{Bundle, Facts};
@@ -164,6 +166,38 @@ fn load_fields_are_documented() {
 #[test]
 fn status_fields_are_documented() {
     assert_fields_are_documented("status", [words("status")]);
+}
+
+/// By the source: whatever is found has its id in the table.
+#[test]
+fn every_finding_has_its_id_in_the_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let text = fs::read_to_string(root.join("docs/json.md")).unwrap();
+    let mut folders =
+        ["audit", "cli", "preflight"].map(|c| root.join("crates").join(c).join("src")).to_vec();
+    let mut met = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            let source = source.split("mod tests {").next().unwrap();
+            for call in ["Finding::new(", "doubt(", "unknown("] {
+                for (at, _) in source.match_indices(call) {
+                    let rest = source[at + call.len()..].trim_start();
+                    let id = rest.strip_prefix('"').and_then(|rest| rest.split('"').next());
+                    met.extend(id.map(str::to_owned));
+                }
+            }
+        }
+    }
+    assert!(met.len() > 30, "{met:?}");
+    for id in met {
+        assert!(text.contains(&format!("\n| `{id}` |")), "{id}");
+    }
 }
 
 fn words(line: &str) -> Vec<String> {

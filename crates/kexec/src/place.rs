@@ -5,6 +5,7 @@
 //! other ends, and memory that must never be touched.
 
 use identmap::{PageSize, PhysAddr, PhysRange};
+use identmap_linux::alive::most_of_table;
 use identmap_linux::{Kind, firmware};
 use identmap_machine::{Layout, Machine, MapOrigin, MemType, Region, hazards, ranges};
 
@@ -15,10 +16,8 @@ pub(crate) const LOWEST: u64 = 1 << 20;
 /// A kernel with 4 levels uses 46 bits of physical address (`MAX_PHYSMEM_BITS` in
 /// `arch/x86/include/asm/sparsemem.h`, Linux 6.12); `kexec_file_load` stays below, too.
 const HIGHEST: u64 = 1 << 46;
-/// Taken for the length of a table of EFI's whose length is not known: event logs of the TPM
-/// (`LINUX_EFI_TPM_EVENT_LOG`, `TPMFinalLog`) have up to some hundred KiB.
-const UNKNOWN_LOG: u64 = 1 << 20;
-/// The same for other tables.
+/// Taken for the length of a table of EFI's whose length is not known, at least: as much as an audit looks
+/// at ([`most_of_table`]), which has more of some.
 const UNKNOWN_TABLE: u64 = 64 << 10;
 
 /// Memory that has to stay as it is.
@@ -76,11 +75,7 @@ pub fn alive(machine: &Machine, kind: Kind) -> Vec<Alive> {
     }
     add(efi.memmap, "EFI memory map");
     for table in &efi.tables {
-        let len = if table.name.to_ascii_uppercase().starts_with("TPM") {
-            UNKNOWN_LOG
-        } else {
-            UNKNOWN_TABLE
-        };
+        let len = most_of_table(&table.name).max(UNKNOWN_TABLE);
         add(
             PhysRange::from_len(table.address.get(), len).ok(),
             &format!("EFI table {}", table.name),
@@ -113,7 +108,7 @@ pub fn alive(machine: &Machine, kind: Kind) -> Vec<Alive> {
         }
     }
     // An address of 0 is no place of a table, but firmware's way of saying none.
-    all.retain(|alive| alive.range.start() != PhysAddr::ZERO || alive.range.len() > UNKNOWN_LOG);
+    all.retain(|alive| alive.range.start() != PhysAddr::ZERO || alive.range.len() > LOWEST);
     all
 }
 

@@ -275,6 +275,26 @@ fn both_maps_have_to_call_it_ram() {
     assert_eq!(told, 0x9f000 + 64 * MIB + (1 << 30));
 }
 
+/// What `check` would say of the image that `load` makes.
+#[test]
+fn as_much_is_kept_clear_as_an_audit_looks_at() {
+    let mut machine =
+        machine(&[(range(0, 0xa0000), MemType::Usable), (range(MIB, 511 * MIB), MemType::Usable)]);
+    let names = ["MOKvar", "Unaccepted", "CCFinalLog", "TPMEventLog", "MEMATTR", "SMBIOS", "UGA"];
+    for (number, name) in (1u64..).zip(names) {
+        let address = PhysAddr::new(number * 16 * MIB).unwrap();
+        machine.efi.tables.push(EfiTable { name: name.to_owned(), address });
+    }
+    let layout = identmap_machine::Layout::of(&machine);
+    let asked = identmap_linux::alive::alive(&machine, layout.as_ref());
+    assert_eq!(asked.len(), names.len());
+    let alive = identmap_kexec::alive(&machine, Kind::Kexec);
+    let free = identmap_kexec::free(&machine, Kind::Kexec, &alive);
+    for asked in asked {
+        assert!(!free.iter().any(|free| free.intersects(asked.up_to)), "{}", asked.what);
+    }
+}
+
 #[test]
 fn a_crash_kernel_stays_in_its_reservations() {
     let ram = range(MIB, 2 << 30);

@@ -70,7 +70,7 @@ struct Known {
 
 /// Tables that a kernel reads, or writes, where they lie. Names: `common_tables` in
 /// `drivers/firmware/efi/efi.c`, Linux 7.3.4.
-const KNOWN: [Known; 14] = [
+const KNOWN: [Known; 16] = [
     Known {
         name: "TPMEventLog",
         // `struct linux_efi_tpm_eventlog`: size, final_events_preboot_size, version.
@@ -183,6 +183,23 @@ const KNOWN: [Known; 14] = [
         source: "Linux drivers/firmware/efi/mokvar-table.c, efi_mokvar_table_init()",
     },
     Known {
+        // The entry point alone: where the structures lie is written in it.
+        name: "SMBIOS",
+        least: 31,
+        most: 31,
+        harm: Harm::Lacking,
+        effect: LACKS_DMI,
+        source: "DMTF DSP0134, 5.2.1; Linux drivers/firmware/dmi_scan.c, dmi_scan_machine()",
+    },
+    Known {
+        name: "SMBIOS 3.0",
+        least: 24,
+        most: 24,
+        harm: Harm::Lacking,
+        effect: LACKS_DMI,
+        source: "DMTF DSP0134, 5.2.2; Linux drivers/firmware/dmi_scan.c, dmi_scan_machine()",
+    },
+    Known {
         name: "RTPROP",
         least: 8,
         most: 8,
@@ -199,6 +216,9 @@ const KNOWN: [Known; 14] = [
         source: "Linux drivers/virt/coco/efi_secret/efi_secret.c",
     },
 ];
+
+const LACKS_DMI: &str =
+    "the next kernel does not know which machine it is on (\"DMI not present or invalid\")";
 
 /// For a table that is not in [`KNOWN`].
 const OTHER: Known = Known {
@@ -307,11 +327,21 @@ fn grave(what: &str, range: PhysRange, effect: &'static str, source: &'static st
     }
 }
 
+fn known(name: &str) -> &'static Known {
+    KNOWN.iter().find(|known| known.name == name).unwrap_or(&OTHER)
+}
+
+/// How many bytes a table of this name, as the kernel's `efi:` line has it, may have where nothing tells its length.
+#[must_use]
+pub fn most_of_table(name: &str) -> u64 {
+    known(name).most
+}
+
 fn efi(machine: &Machine) -> Vec<Alive> {
     let alive = |table: &EfiTable| {
         // Firmware's way to say none.
         let start = Some(table.address.get()).filter(|&at| at != 0)?;
-        let known = KNOWN.iter().find(|known| known.name == table.name).unwrap_or(&OTHER);
+        let known = known(&table.name);
         Some(Alive {
             what: format!("EFI table {}", table.name),
             range: PhysRange::from_len(start, known.least).ok()?,

@@ -155,6 +155,9 @@ impl KernelVersion {
 
     /// What the kernel is built for, by its name, where that is not x86-64: everything that is said of it here
     /// would be wrong.
+    ///
+    /// A bare `686` is a flavour (`6.1.0-10-686-pae`) where nothing but numbers and `pae` follows, and the number of a
+    /// build otherwise (`5.14.0-386.el9.x86_64`).
     #[must_use]
     pub fn other_architecture(&self) -> Option<&'static str> {
         const WORDS: [(&str, &str); 15] = [
@@ -174,12 +177,20 @@ impl KernelVersion {
             ("s390x", "s390"),
             ("riscv64", "RISC-V"),
         ];
+        if ["x86_64", "amd64"].iter().any(|name| self.text.contains(name)) {
+            return None;
+        }
         let numbers = |c: char| c.is_ascii_digit() || c == '.';
+        let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let of = |part: &str| WORDS.iter().find(|(word, _)| *word == part).map(|&(_, name)| name);
         let parts = self.text.trim_start_matches(numbers).split(['-', '+', '_', '.']);
-        let is = |part: &str| WORDS.iter().find(|(word, _)| *word == part).map(|&(_, name)| name);
-        // "6.1.0-686": a number of builds is followed by a flavour.
         let last_first: Vec<&str> = parts.collect();
-        last_first.into_iter().rev().find_map(is)
+        let mut of_flavour = true;
+        last_first.into_iter().rev().find_map(|part| {
+            let found = of(part).filter(|_| of_flavour || !is_number(part));
+            of_flavour &= is_number(part) || ["pae", "PAE"].contains(&part);
+            found
+        })
     }
 
     /// The upstream release, where it is certain.
@@ -367,18 +378,26 @@ fn is_rhel(head: &Head, rest: &str) -> bool {
         || el && head.is(2, 6, 32)
 }
 
-/// The word that a vendor marks a product's kernels with: `.el8uek`, `.oe2203`, `.an8`, `.al8`, `.ky10`, `.uel20`,
-/// `.oc9`, `-tlinux4`.
+/// The word that a vendor marks a product's kernels with: `.el8uek`, `.oe2203`, `.oe2003sp4`, `.an8`, `.al8`, `.ky10`,
+/// `.uel20`, `.oc9`, `-tlinux4`, `.eulerosv2r9`; or the numbers alone that stand behind some of `TencentOS`'
+/// (`5.4.119-19-0009.28`).
 fn is_vendor(rest: &str) -> bool {
     const MARKS: [&str; 8] = ["oe", "an", "al", "ky", "uel", "uelc", "oc", "tlinux"];
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let of_numbers = |text: &str| text.split(['-', '.']).all(is_number);
+    if rest.strip_prefix('-').is_some_and(|rest| rest.contains('-') && of_numbers(rest)) {
+        return true;
+    }
     rest.split(['.', '-', '_', '+']).any(|part| {
         let uek = part.starts_with("el") && part.ends_with("uek");
+        // A number, and a service pack's behind it.
         let marked = |mark: &&str| {
-            part.strip_prefix(*mark).is_some_and(|number| {
-                !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+            part.strip_prefix(*mark).is_some_and(|number| match number.split_once("sp") {
+                Some((number, pack)) => is_number(number) && is_number(pack),
+                None => is_number(number),
             })
         };
-        uek || MARKS.iter().any(marked)
+        uek || part.starts_with("euleros") || MARKS.iter().any(marked)
     })
 }
 

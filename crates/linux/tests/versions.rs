@@ -110,6 +110,11 @@ fn what_a_number_hides_is_not_guessed() {
         ("5.4.17-2136.330.7.1.el8uek.x86_64", "", Builder::Vendor, "5.4.17", None, Backports),
         ("5.10.134-16.3.an8.x86_64", "", Builder::Vendor, "5.10.134", None, Backports),
         ("5.10.0-60.18.0.50.oe2203.x86_64", "", Builder::Vendor, "5.10", None, Backports),
+        ("4.19.90-2312.1.0.0255.oe2003sp4.x86_64", "", Builder::Vendor, "4.19.90", None, Backports),
+        ("5.10.0-153.12.0.92.oe2203sp2.x86_64", "", Builder::Vendor, "5.10", None, Backports),
+        ("4.19.36-vhulk1907.1.0.h475.eulerosv2r8", "", Builder::Vendor, "4.19.36", None, Backports),
+        ("5.4.119-19-0009.28", "", Builder::Vendor, "5.4.119", None, Backports),
+        ("5.4.241-1-tlinux4-0017.5", "", Builder::Vendor, "5.4.241", None, Backports),
         ("6.4.0-24-default", "", Builder::Suse, "6.4", None, Backports),
         ("6.1.0-4711-acme", "", Builder::Vendor, "6.1", None, Backports),
         ("5.13.x", "", Builder::Upstream, "5.13", Some("5.14-rc0"), NoPatchLevel),
@@ -120,6 +125,28 @@ fn what_a_number_hides_is_not_guessed() {
         assert_eq!(span.from.to_string(), from, "{release}");
         assert_eq!(span.before.map(|b| b.to_string()).as_deref(), before, "{release}");
         assert_eq!(blur, why, "{release}");
+    }
+}
+
+#[test]
+fn a_number_of_a_build_is_no_processor() {
+    let of = |release: &str| parse(release, None).other_architecture();
+    for release in
+        ["6.1.0-10-686-pae", "6.1.0-686", "6.1.0-18-rt-686-pae", "4.9.0-13-686", "5.4.0-1.el7.i686"]
+    {
+        assert_eq!(of(release), Some("32-bit x86"), "{release}");
+    }
+    assert_eq!(of("6.12.30-301.fc43.aarch64"), Some("ARM"));
+    for release in [
+        "5.14.0-386.el9.x86_64",
+        "4.18.0-586.el8.x86_64",
+        "5.14.0-686.3.1.el9_8.x86_64",
+        "5.14.0-386.el9",
+        "6.1.0-386-amd64",
+        "5.14.0-386.el9.x86_64+debug",
+        "6.12.30",
+    ] {
+        assert_eq!(of(release), None, "{release}");
     }
 }
 

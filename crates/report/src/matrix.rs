@@ -20,6 +20,8 @@ pub struct MatrixReport {
     consumers: Vec<String>,
     /// Whether the supposed places rest on an assumption, not on the firmware's own map.
     assumed: bool,
+    #[serde(skip)]
+    levels_open: bool,
     tables: Vec<TableRow>,
 }
 
@@ -94,6 +96,7 @@ impl MatrixReport {
             by: "rules",
             consumers: matrix.columns.iter().map(|column| column.label.clone()).collect(),
             assumed: matrix.assumed,
+            levels_open: matrix.levels_open,
             tables: matrix.tables.iter().map(table).collect(),
         }
     }
@@ -176,6 +179,9 @@ impl MatrixReport {
         if rows.any(|row| !row.levels.is_empty()) {
             out.push_str(LEVELS);
         }
+        if self.levels_open {
+            out.push_str(LEVELS_OPEN);
+        }
         if self.assumed {
             out.push_str(ASSUMED);
         }
@@ -198,7 +204,11 @@ const LEVELS: &str = "\
 Levels are those of paging, of the producer and the consumer (4 with no5lvl, or without
 CONFIG_X86_5LEVEL). 5->4 fails where the producer sets a flag in the first entry of its top table, as
 kernels that request the table do since 6.12.5, and the consumer takes it for a part of an address
-(before 6.1.160, 6.12.63, 7.2).
+(before 6.1.160, 6.12.63, 7.2.13).
+";
+
+const LEVELS_OPEN: &str = "\
+Some are ? because nothing tells whether the processor has 5 levels of paging: --la57 on or off.
 ";
 
 const ASSUMED: &str = "\

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use identmap_audit::{
-    ByRule, Ended, Stage, commit, diagnose, doubts, general, generalise, releases_text,
+    By, ByRule, Ended, Stage, commit, diagnose, doubts, general, generalise, releases_text,
     requested_by,
 };
 use identmap_linux::needs::needs;
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
     let producer = source::producer(&machine);
     let mut consumer = source::consumer(&args.facts)?;
     let entries = &args.facts.map;
-    let (found, assumptions, shown) = if let Some(kernel) = kernel {
+    let (mut found, assumptions, shown) = if let Some(kernel) = kernel {
         if args.facts.consumer.is_some() {
             return Err(Failure::new("--consumer: the KERNEL says which one it is"));
         }
@@ -50,6 +50,17 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
         (by_rule(&machine, &producer, &consumer, entries), Vec::new(), None)
     };
     let layout = Layout::of(&machine);
+    // What may halt the machine is another matter than what is missing.
+    let by = if shown.is_some() { By::Run } else { By::Rules };
+    let doubt = doubts(&machine, layout.as_ref(), (&producer, &consumer), Kind::Kexec, by)
+        .into_iter()
+        .find(|doubt| doubt.id != "hazard-unknown")
+        .map(|doubt| format!("{}: {}", doubt.what, doubt.why));
+    for found in &mut found {
+        if let (Ended::Safe, Some(why)) = (&found.diagnosis.ended, &doubt) {
+            found.diagnosis.ended = Ended::Unknown(why.clone());
+        }
+    }
     let mut all: Vec<Diagnosed> = Vec::new();
     for found in found {
         let known = all.iter().any(|d| d.label == found.label && d.diagnosis == found.diagnosis);
@@ -97,19 +108,11 @@ fn by_rule(
         kind: Kind::Kexec,
         entries,
     };
-    // What may halt the machine is another matter than what is missing.
-    let doubt = doubts(machine, layout.as_ref(), consumer)
-        .into_iter()
-        .find(|doubt| doubt.id != "hazard-unknown")
-        .map(|doubt| format!("{}: {}", doubt.what, doubt.why));
     let mut all = Vec::new();
     for &traits in producer.traits().candidates() {
         for &gbpages in gbpages(machine).candidates() {
             let mut oracle = ByRule { stage, traits, gbpages };
-            let mut diagnosis = diagnose(&mut oracle);
-            if let (Ended::Safe, Some(why)) = (&diagnosis.ended, &doubt) {
-                diagnosis.ended = Ended::Unknown(why.clone());
-            }
+            let diagnosis = diagnose(&mut oracle);
             let general = generalise(&mut oracle, machine, layout.as_ref(), &diagnosis);
             let table = if traits.config_table { "requested" } else { "not requested" };
             let pages = if gbpages && traits.gbpages { "1G pages" } else { "nogbpages" };

@@ -10,7 +10,7 @@ use identmap_report::RunRow;
 
 use crate::args::{Entry, Facts, FailOn, Limit};
 use crate::guard;
-use crate::image::{self, Image};
+use crate::image;
 use crate::output::{Failure, Status};
 use crate::{deadline, kdump, live, runs, source};
 
@@ -30,7 +30,12 @@ pub(crate) fn judge(source: &str, facts: &Facts, kind: Kind) -> Result<Judged, F
     let (mut machine, bundle) = source::machine_and_bundle(source, facts)?;
     let producer = source::producer(&machine);
     let consumer = source::consumer(facts)?;
-    let image = of_image(source, facts, bundle.as_ref(), &mut machine, kind);
+    let image = match &bundle {
+        Some(bundle) => image::bundled(&bundle.tables, kind),
+        None if source == "live" => image::live(&machine, kind),
+        None => Err("only a running kernel's image can be read".to_owned()),
+    };
+    let image = image::on_machine(image, facts, &mut machine);
     let tables = image::for_audit(&image);
     let entries = &facts.map;
     let question =
@@ -128,30 +133,4 @@ pub(crate) fn status(audit: &Audit, fail_on: FailOn) -> Status {
         Verdict::Unknown => Status::Unknown,
         Verdict::Safe => Status::Safe,
     }
-}
-
-/// The image that is loaded, with its tables, or why they are not used. What the image tells of the
-/// machine is added.
-fn of_image(
-    source: &str,
-    supposed: &Facts,
-    bundle: Option<&Bundle>,
-    machine: &mut Machine,
-    kind: Kind,
-) -> Result<Image, String> {
-    if bundle.is_none() && source != "live" {
-        return Err("only a running kernel's image can be read".to_owned());
-    }
-    if supposed.producer.is_some() || supposed.nogbpages {
-        return Err("another producer is supposed".to_owned());
-    }
-    if !supposed.map.is_empty() {
-        return Err("another map is supposed".to_owned());
-    }
-    let image = match bundle {
-        Some(bundle) => image::bundled(&bundle.tables, kind),
-        None => image::live(machine, kind),
-    }?;
-    image.tell(machine);
-    Ok(image)
 }

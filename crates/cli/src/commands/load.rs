@@ -269,11 +269,13 @@ fn serial(args: &Load, cmdline: &str) -> Option<Serial> {
     PORTS.get(number).map(|&port| Serial::Port(port))
 }
 
-/// The machine that is judged: that no crash image is loaded is no reason not to load one.
+/// The machine that is judged: that no crash image is loaded is no reason not to load one, and an image that is
+/// loaded for `kexec -e` gives way to this one.
 fn as_if_loaded(machine: &Machine, kind: Kind) -> Machine {
     let mut machine = machine.clone();
-    if kind == Kind::Kdump {
-        machine.kexec_crash_loaded = Some(true);
+    match kind {
+        Kind::Kexec => machine.kexec_loaded = None,
+        Kind::Kdump => machine.kexec_crash_loaded = Some(true),
     }
     machine
 }

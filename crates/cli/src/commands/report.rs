@@ -51,14 +51,9 @@ fn html(args: &Report) -> Result<String, Failure> {
     let entries = &args.facts.map;
     let image = if args.kernel.is_some() {
         Err("as they would be made for this kernel".to_owned())
-    } else if args.facts.producer.is_some() || args.facts.nogbpages {
-        Err("another producer is supposed".to_owned())
     } else {
-        image::bundled(&bundle.tables, kind)
+        image::on_machine(image::bundled(&bundle.tables, kind), &args.facts, &mut machine)
     };
-    if let Ok(image) = &image {
-        image.tell(&mut machine);
-    }
     let producer = source::producer(&machine);
     let mut consumer = source::consumer(&args.facts)?;
     let sight = match &args.kernel {
