@@ -197,7 +197,8 @@ impl<'a> Guest<'a> {
             tracked,
             read,
             write: mapped.write && written,
-            execute: mapped.execute && !tracked && (loaded || fetch),
+            // A page that was read may be run without a question otherwise, and what runs there would not be known.
+            execute: mapped.execute && !tracked && fetch,
         }
     }
 
