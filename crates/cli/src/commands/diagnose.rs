@@ -5,8 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use identmap_audit::{
-    ByRule, Ended, Stage, commit, diagnose, doubts, general, generalise, releases_text,
-    requested_by,
+    ByRule, Ended, Stage, commit, diagnose, general, generalise, releases_text, requested_by,
 };
 use identmap_linux::needs::needs;
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer, gbpages};
@@ -15,9 +14,8 @@ use identmap_report::{DiagnoseReport, Diagnosed, Missing, missing, producer_text
 
 use crate::args::{Diagnose, Output};
 use crate::output::{Failure, Status};
-use crate::runs;
 use crate::sight::Found;
-use crate::source;
+use crate::{doubt, runs, source};
 
 pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
     let (kernel, from) = match (&args.kernel, &args.source) {
@@ -50,8 +48,12 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
         (by_rule(&machine, &producer, &consumer, entries), Vec::new(), None)
     };
     let layout = Layout::of(&machine);
+    let doubt = doubt::of_missing(&machine, &consumer, shown.is_some()).into_iter().next();
     let mut all: Vec<Diagnosed> = Vec::new();
-    for found in found {
+    for mut found in found {
+        if let (Ended::Safe, Some(why)) = (&found.diagnosis.ended, &doubt) {
+            found.diagnosis.ended = Ended::Unknown(why.clone());
+        }
         let known = all.iter().any(|d| d.label == found.label && d.diagnosis == found.diagnosis);
         if !known {
             all.push(in_words(found, &machine, layout.as_ref(), &producer));
@@ -97,19 +99,11 @@ fn by_rule(
         kind: Kind::Kexec,
         entries,
     };
-    // What may halt the machine is another matter than what is missing.
-    let doubt = doubts(machine, layout.as_ref(), consumer)
-        .into_iter()
-        .find(|doubt| doubt.id != "hazard-unknown")
-        .map(|doubt| format!("{}: {}", doubt.what, doubt.why));
     let mut all = Vec::new();
     for &traits in producer.traits().candidates() {
         for &gbpages in gbpages(machine).candidates() {
             let mut oracle = ByRule { stage, traits, gbpages };
-            let mut diagnosis = diagnose(&mut oracle);
-            if let (Ended::Safe, Some(why)) = (&diagnosis.ended, &doubt) {
-                diagnosis.ended = Ended::Unknown(why.clone());
-            }
+            let diagnosis = diagnose(&mut oracle);
             let general = generalise(&mut oracle, machine, layout.as_ref(), &diagnosis);
             let table = if traits.config_table { "requested" } else { "not requested" };
             let pages = if gbpages && traits.gbpages { "1G pages" } else { "nogbpages" };
