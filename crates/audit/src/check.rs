@@ -140,7 +140,8 @@ pub fn check(question: &Question<'_>) -> Audit {
     };
     let around = (machine, layout.as_ref(), hazards.as_slice());
     found.extend(conflicts::of_image(around, &segments, consumer, kind));
-    // A run has seen what the next kernel touches, and whether a change of levels goes well.
+    // A run has seen what the next kernel touches; and whether a change of levels goes well: there is one for each
+    // number of levels that may be in use. That it takes no other command line is among what is supposed.
     if question.seen.is_none() {
         found.extend(findings::of_consumer(&question.consumer));
         found.extend(findings::of_level_change(machine, &question.producer, &question.consumer));

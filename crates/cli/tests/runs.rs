@@ -187,6 +187,11 @@ fn a_profile_is_no_word_on_a_guest_s_encryption() {
     assert!(report["runs"][0]["sentence"].as_str().unwrap().contains("encrypted guest"));
     let (status, report) = run(&folder, "preflight", &base(), &["--cpu", "amd-sev"]);
     assert_eq!(status, SAFE, "{report}");
+    // The machine's own: a whole log would say so, and part of one says nothing.
+    let cut = base().split_once('\n').unwrap().1.to_owned();
+    assert_eq!(run(&folder, "preflight", &base(), &["--sev", "on"]).0, SAFE);
+    let (status, report) = run(&folder, "preflight", &cut, &["--sev", "on"]);
+    assert!(status == UNKNOWN && report.contains("encrypted guest"), "{report}");
     let whole = base() + "Hypervisor detected: KVM\n";
     assert_eq!(run(&folder, "preflight", &whole, &["--cpu", "amd-sev"]).0, SAFE);
 }
