@@ -21,7 +21,7 @@ const UD2: [u8; 2] = [0x0f, 0x0b];
 /// Where EFI's tables lie, which is no matter here.
 const EFI: [&str; 4] = ["--system-table", "0xcb661018", "--config-table", "0xc51af018+240"];
 
-/// What max_arch_pfn is with 4 levels, as the log has it, and with 5.
+/// What `max_arch_pfn` is with 4 levels, as the log has it, and with 5.
 const FOUR: &str = "max_arch_pfn = 0x400000000";
 const FIVE: &str = "max_arch_pfn = 0x10000000000";
 
