@@ -64,7 +64,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand check" -l map -d 'Supp
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches then replaces the rules about kernels (feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand check" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand check" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l cmdline -d 'The kernel\'s command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand check" -l fail-on -d 'From which severity on the exit status is 1 (3 for what cannot be told)' -r -f -a "error\t''
@@ -95,7 +95,7 @@ off\t''"
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l map -d 'Suppose that the producer requests this range too, as if firmware had described it (repeatable)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l cmdline -d 'The kernel\'s command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand diagnose" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -119,7 +119,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l map -d 'Sup
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l system-table -d 'Where the EFI system table lies' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l config-table -d 'Where the EFI configuration-table array lies (ADDR, or a range)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -s k -l kernel -d 'A column for this kernel, a bzImage, of which each cell is a run of its first instructions (repeatable; feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l cmdline -d 'The kernel\'s command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand matrix" -l color -d 'When to use colours; `NO_COLOR` is honoured' -r -f -a "auto\t''
@@ -171,7 +171,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s o -l output
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l title -d 'The heading [default: the machine\'s own name]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l date -d 'Print this as the date of the report; none is printed without it' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map, and put where they end into the time line (feature `preflight`)' -r -F
-complete -c identmap -n "__fish_identmap_using_subcommand report" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand report" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l cmdline -d 'The kernel\'s command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand report" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r
@@ -198,7 +198,7 @@ complete -c identmap -n "__fish_identmap_using_subcommand report" -s h -l help -
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -s k -l kernel -d 'Run the first instructions of FILE, a bzImage, under the map: what it touches stands instead of the rules about kernels (feature `preflight`)' -r -F
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l timeout -d 'Give up after SECONDS, with exit status 3: cannot tell. 0 waits for ever [default: 60; 300 where a kernel is run; 0 for standard input]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -s o -l output -d 'Print the list alone, with these columns (COL,… or +COL,… beside the usual ones)' -r
-complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind [default: the machine\'s]' -r
+complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cpu -d 'The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels) behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine\'s]' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l cmdline -d 'The kernel\'s command line' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l initrd-size -d 'Room to keep for an initrd, in bytes (K, M and G are understood)' -r
 complete -c identmap -n "__fish_identmap_using_subcommand needs" -l producer -d 'The kernel you kexec from, as uname -r prints it' -r

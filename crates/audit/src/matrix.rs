@@ -269,16 +269,6 @@ pub fn matrix_of(labels: Vec<String>, cell: impl Fn(usize, usize) -> Outcome) ->
     Matrix { rows, columns, tables: vec![table], assumed: false, levels_open: false }
 }
 
-impl Matrix {
-    /// The same where something else keeps every answer from being known: no cell says better than `?`.
-    #[must_use]
-    pub fn in_doubt(mut self) -> Matrix {
-        let cells = self.tables.iter_mut().flat_map(|table| &mut table.cells).flatten();
-        cells.for_each(|cell| *cell = Outcome::Unknown.max(*cell));
-        self
-    }
-}
-
 impl MatrixRow {
     /// A recent kernel's ways, but for those that the row states.
     #[must_use]

@@ -7,6 +7,7 @@ mod commands;
 mod complaints;
 mod deadline;
 mod disk;
+mod doubt;
 mod firmware;
 mod guard;
 mod image;
@@ -23,6 +24,8 @@ mod record;
 mod runs;
 mod sight;
 mod source;
+#[cfg(feature = "preflight")]
+mod supposed;
 
 use std::process::ExitCode;
 

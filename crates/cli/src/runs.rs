@@ -4,21 +4,27 @@ use std::path::{Path, PathBuf};
 
 use identmap::PhysRange;
 use identmap_audit::{
-    Confidence, Diagnosis, Finding, Generalised, Matrix, Outcome as Cell, Seen, Severity, matrix_of,
+    By, Confidence, Diagnosis, Ended, Finding, Generalised, Matrix, Outcome as Cell, Seen,
+    Severity, Verdict, matrix_of,
 };
 use identmap_linux::boot::{BzImage, Strategy};
-use identmap_linux::{KernelVersion, Place, Producer, Traits, gbpages};
+use identmap_linux::{
+    Certainty, Condition, Consumer, KernelVersion, Kind, Need, Place, Producer, Traits, gbpages,
+};
 use identmap_machine::bundle::Bundle;
-use identmap_machine::{CpuVendor, Hazard, Layout, Machine, Segment, hazards};
+use identmap_machine::{Hazard, Layout, Machine, Segment, hazards};
 use identmap_preflight::judge::{Jump, Observed, Runs, not_set_up};
-use identmap_preflight::{Content, CpuProfile, Limits, Loaded, Outcome, Setup, SetupError, Vendor};
+use identmap_preflight::{Content, CpuProfile, Limits, Loaded, Outcome, Setup, SetupError};
 use identmap_report::{RunRow, TouchedRow};
 
 use crate::args::Entry;
 use crate::commands::preflight::{emulate, kernel, label};
-use crate::firmware;
 use crate::output::Failure;
 use crate::sight::{Found, Sight};
+use crate::supposed::{self, Levels};
+use crate::{doubt, firmware, source};
+
+const LEVELS_DECIDE: &str = "whether the running kernel uses 5 levels of page tables decides";
 
 /// Runs it under the map of every producer that is possible. The processor that is supposed, and the
 /// segments, are noted in the machine.
@@ -39,76 +45,78 @@ pub(crate) fn check(
         rows: Vec::new(),
         assumptions: Vec::new(),
     };
-    let mut segments = Vec::new();
-    match ground.load(machine, &image, path)? {
-        Err(finding) => {
-            let findings = vec![finding];
-            for (traits, gbpages) in ways(producer, machine) {
-                let findings = findings.clone();
-                sight.seen.push(Seen { traits, gbpages, needs: Vec::new(), findings });
-            }
-        }
-        Ok(loaded) => {
-            let mut run = |scene: &_| emulate(scene);
-            let mut runs = Runs::new(&mut run);
-            for (traits, gbpages) in ways(producer, machine) {
-                let hazards = &ground.hazards;
-                let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
-                let observed = jump.observe(&mut runs).map_err(Failure::new)?;
-                let row = run_row(&traits, gbpages, &observed);
-                if !sight.rows.contains(&row) {
-                    sight.rows.push(row);
+    let (mut segments, mut ends) = (Vec::new(), Vec::new());
+    for (number, levels) in ground.levels.iter().enumerate() {
+        let loaded = match ground.load(levels, &image, path)? {
+            Ok(loaded) => loaded,
+            Err(finding) => {
+                if number == 0 {
+                    let unseen = |(traits, gbpages)| Seen {
+                        traits,
+                        gbpages,
+                        needs: vec![],
+                        findings: vec![],
+                    };
+                    sight.seen = ways(producer, machine).into_iter().map(unseen).collect();
                 }
-                sight.seen.push(observed.seen);
+                sight.seen.iter_mut().for_each(|seen| seen.findings.push(finding.clone()));
+                // What was not known has no part in the number of levels.
+                break;
             }
-            if let Some(five) = with_5_levels(machine, &ground.cpu) {
-                levels_decide(&ground, &five, &image, path, producer, entries, &mut sight.seen)?;
+        };
+        let mut run = |scene: &_| emulate(scene);
+        let mut runs = Runs::new(&mut run);
+        for (way, (traits, gbpages)) in ways(producer, machine).into_iter().enumerate() {
+            let hazards = &ground.hazards;
+            let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
+            let observed = jump.observe(&mut runs).map_err(Failure::new)?;
+            let end = observed.report.outcome.to_string();
+            if let (Some(seen), Some(before)) = (sight.seen.get_mut(way), ends.get(way)) {
+                also_with_5(seen, &observed.seen, format!("with 4: {before}; with 5: {end}"));
+                continue;
             }
+            ends.push(end);
+            let row = run_row(&traits, gbpages, &observed);
+            if !sight.rows.contains(&row) {
+                sight.rows.push(row);
+            }
+            sight.seen.push(observed.seen);
+        }
+        if number == 0 {
             segments = loaded.segments();
-            sight.assumptions.clone_from(&loaded.assumptions);
+            sight.assumptions = ground.assumptions(&loaded);
         }
     }
     machine.segments = segments.into_iter().map(|range| Segment { range }).collect();
     Ok(sight)
 }
 
-/// The machine with 5 levels in use, where the processor has them and nothing tells whether they are: it is taken for
-/// one with 4 otherwise.
-pub(crate) fn with_5_levels(machine: &Machine, cpu: &CpuProfile) -> Option<Machine> {
-    let open = machine.cpu.la57_active.is_none() && cpu.la57 == Some(true);
-    let mut machine = open.then(|| machine.clone())?;
-    machine.cpu.la57_active = Some(true);
-    Some(machine)
-}
-
-/// Where the kernel comes up with 4 levels in use and not with 5, which of them it is decides.
-fn levels_decide(
-    ground: &Ground<'_>,
-    machine: &Machine,
-    image: &[u8],
-    path: &Path,
-    producer: &Producer,
-    entries: &[PhysRange],
-    seen: &mut [Seen],
-) -> Result<(), Failure> {
-    let Ok(loaded) = ground.load(machine, image, path)? else { return Ok(()) };
-    let mut run = |scene: &_| emulate(scene);
-    let mut runs = Runs::new(&mut run);
-    for seen in seen.iter_mut().filter(|seen| seen.findings.is_empty()) {
-        let (traits, gbpages, hazards) = (seen.traits, seen.gbpages, &ground.hazards);
-        let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
-        let report = jump.observe(&mut runs).map_err(Failure::new)?.report;
-        if !matches!(report.outcome, Outcome::Reached { .. }) {
-            let what = "whether the running kernel uses 5 levels of page tables decides";
-            let why = format!("with 4 it comes up; with 5: {}", report.outcome);
-            let (id, unknown) = ("preflight-unknown", Confidence::Unknown);
-            let finding = Finding::new(id, Severity::Warning, unknown, what, why);
-            seen.findings.push(finding.remedy(
-                "capture on the machine: /proc/cpuinfo has the flag la57 where 5 levels are in use",
-            ));
+/// Takes up what was seen with 5 levels in use, under the map of the same producer. Where that ends otherwise than with 4,
+/// which of them it is decides.
+fn also_with_5(seen: &mut Seen, five: &Seen, ends: String) {
+    let (with_4, with_5) = (Verdict::of(&seen.findings), Verdict::of(&five.findings));
+    if with_4 != with_5 && with_4 != Verdict::Unknown {
+        let (id, unknown) = ("preflight-unknown", Confidence::Unknown);
+        for finding in &mut seen.findings {
+            finding.confidence = unknown;
         }
+        let finding = Finding::new(id, Severity::Warning, unknown, LEVELS_DECIDE, ends);
+        seen.findings.push(finding.remedy(
+            "capture on the machine: /proc/cpuinfo has the flag la57 where 5 levels are in use; or say --la57 off, \
+             if the processor has none",
+        ));
     }
-    Ok(())
+    // What only one of them touches is not certain.
+    let only = |need: &Need| Need {
+        certainty: Certainty::If(vec![Condition::PagingLevelChange]),
+        ..need.clone()
+    };
+    let more: Vec<Need> =
+        five.needs.iter().filter(|need| !seen.needs.contains(need)).map(only).collect();
+    for need in seen.needs.iter_mut().filter(|need| !five.needs.contains(need)) {
+        *need = only(need);
+    }
+    seen.needs.extend(more);
 }
 
 /// Diagnoses every producer that is possible; with what was supposed.
@@ -127,36 +135,72 @@ pub(crate) fn diagnose(
 ) -> Result<(Option<KernelVersion>, Vec<Found>, Vec<String>), Failure> {
     let ground = Ground::of(entry, machine, source, bundle)?;
     let image = kernel(path)?;
-    let loaded = match ground.load(machine, &image, path)? {
-        Ok(loaded) => loaded,
-        Err(finding) => {
-            let trial = identmap_audit::Trial::Unknown(finding.why.clone());
-            let supply = finding.remedy.map_or(String::new(), |remedy| format!("; {remedy}"));
-            let ended = identmap_audit::Ended::Unknown(format!("{}{supply}", finding.why));
-            let found = |(traits, gbpages)| Found {
-                label: label(&traits, gbpages),
-                diagnosis: Diagnosis { entries: Vec::new(), ended: ended.clone(), trials: 0 },
-                general: Generalised {
-                    rules: Vec::new(),
-                    uncovered: Vec::new(),
-                    trial: trial.clone(),
-                    conflict: None,
-                },
-            };
-            let all = ways(producer, machine).into_iter().map(found).collect();
-            return Ok((version(&image), all, Vec::new()));
+    let (mut all, mut assumptions): (Vec<Found>, _) = (Vec::new(), Vec::new());
+    for levels in &ground.levels {
+        let found = match ground.load(levels, &image, path)? {
+            Ok(loaded) => {
+                if assumptions.is_empty() {
+                    assumptions = ground.assumptions(&loaded);
+                }
+                let mut run = |scene: &_| emulate(scene);
+                let mut runs = Runs::new(&mut run);
+                let found = |(traits, gbpages)| {
+                    let hazards = &ground.hazards;
+                    let jump =
+                        Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
+                    let (diagnosis, general) = jump.diagnose_and_generalise(&mut runs);
+                    Found { label: label(&traits, gbpages), diagnosis, general }
+                };
+                ways(producer, machine).into_iter().map(found).collect()
+            }
+            Err(finding) => not_diagnosed(&finding, &ways(producer, machine)),
+        };
+        also_diagnosed(&mut all, found, levels.suffix);
+    }
+    Ok((version(&image), all, assumptions))
+}
+
+fn not_diagnosed(finding: &Finding, ways: &[(Traits, bool)]) -> Vec<Found> {
+    let trial = identmap_audit::Trial::Unknown(finding.why.clone());
+    let supply = finding.remedy.as_ref().map_or(String::new(), |remedy| format!("; {remedy}"));
+    let ended = Ended::Unknown(format!("{}{supply}", finding.why));
+    let found = |(traits, gbpages): &(Traits, bool)| Found {
+        label: label(traits, *gbpages),
+        diagnosis: Diagnosis { entries: Vec::new(), ended: ended.clone(), trials: 0 },
+        general: Generalised {
+            rules: Vec::new(),
+            uncovered: Vec::new(),
+            trial: trial.clone(),
+            conflict: None,
+        },
+    };
+    ways.iter().map(found).collect()
+}
+
+/// Takes up what was found with another number of levels in use, where it is not the same; both in the order of the
+/// producers. What no entry helps with one of them only is not certain.
+fn also_diagnosed(all: &mut Vec<Found>, found: Vec<Found>, suffix: &str) {
+    let open = |found: &mut Found, levels: &str| {
+        if let Ended::Fails(why) = &found.diagnosis.ended {
+            found.diagnosis.ended =
+                Ended::Unknown(format!("{LEVELS_DECIDE}; with {levels}: {why}"));
         }
     };
-    let mut run = |scene: &_| emulate(scene);
-    let mut runs = Runs::new(&mut run);
-    let mut all: Vec<Found> = Vec::new();
-    for (traits, gbpages) in ways(producer, machine) {
-        let hazards = &ground.hazards;
-        let jump = Jump { loaded: &loaded, producer, traits, gbpages, entries, hazards };
-        let (diagnosis, general) = jump.diagnose_and_generalise(&mut runs);
-        all.push(Found { label: label(&traits, gbpages), diagnosis, general });
+    let first = all.len();
+    for (way, mut found) in found.into_iter().enumerate() {
+        if let Some(known) = all[..first].get_mut(way) {
+            let fails = |found: &Found| matches!(found.diagnosis.ended, Ended::Fails(_));
+            if found.diagnosis == known.diagnosis {
+                continue;
+            }
+            if fails(&found) != fails(known) {
+                open(&mut found, "5");
+                open(known, "4");
+            }
+        }
+        found.label.push_str(suffix);
+        all.push(found);
     }
-    Ok((version(&image), all, loaded.assumptions.clone()))
 }
 
 /// A column for each kernel; `progress` is told of each before it is run.
@@ -170,18 +214,42 @@ pub(crate) fn matrix(
     bundle: Option<&Bundle>,
 ) -> Result<Matrix, Failure> {
     let ground = Ground::of(entry, machine, source, bundle)?;
-    let (mut labels, mut columns) = (Vec::new(), Vec::new());
+    let (mut labels, mut columns): (_, Vec<Vec<Cell>>) = (Vec::new(), Vec::new());
     for path in paths {
         let image = kernel(path)?;
         let name = version(&image).map_or_else(|| path.display().to_string(), |v| v.text);
         progress(&name);
         labels.push(name);
-        columns.push(match ground.load(machine, &image, path)? {
-            Ok(loaded) => column(&loaded, entries, &ground.hazards)?,
-            Err(_) => Vec::new(),
-        });
+        let mut cells: Option<Vec<Cell>> = None;
+        for levels in &ground.levels {
+            let of_these = match ground.load(levels, &image, path)? {
+                Ok(loaded) => column(&loaded, entries, &ground.hazards)?,
+                Err(_) => Vec::new(),
+            };
+            cells = Some(match cells {
+                None => of_these,
+                Some(known) => known.into_iter().zip(of_these).map(either).collect(),
+            });
+        }
+        let consumer = Consumer { version: version(&image), ..Consumer::default() };
+        // As for a table by rules: what its rows suppose does not settle it. What was run need not have been read.
+        let kernels = (&source::producer(machine), &consumer);
+        let mut doubts = doubt::all(machine, kernels, Kind::Kexec, By::SupposedMaps);
+        doubts.retain(|doubt| doubt.id != "consumer-newer");
+        let doubtful = !doubts.is_empty();
+        let least = if doubtful { Cell::Unknown } else { Cell::Ok };
+        columns.push(cells.unwrap_or_default().into_iter().map(|c| c.max(least)).collect());
     }
     Ok(matrix_of(labels, |row, column| columns[column].get(row).copied().unwrap_or(Cell::Unknown)))
+}
+
+/// What is known where either may be.
+fn either((one, other): (Cell, Cell)) -> Cell {
+    match (one, other) {
+        (one, other) if one == other => one,
+        (Cell::Ok | Cell::Luck, Cell::Ok | Cell::Luck) => Cell::Luck,
+        _ => Cell::Unknown,
+    }
 }
 
 /// The cells of one kernel, in the order of the rows.
@@ -208,7 +276,7 @@ fn column(
 /// What the runs of any kernel on a machine have in common.
 struct Ground<'a> {
     entry: &'a Entry,
-    cpu: CpuProfile,
+    levels: Vec<Levels>,
     layout: Option<Layout>,
     hazards: Vec<Hazard>,
     known: Vec<Content>,
@@ -223,14 +291,27 @@ impl<'a> Ground<'a> {
         bundle: Option<&Bundle>,
     ) -> Result<Self, Failure> {
         let cpu = processor(entry, machine)?;
+        let levels = supposed::levels(machine, cpu);
         let known = firmware::known(source, machine, bundle);
-        Ok(Ground { entry, cpu, layout: Layout::of(machine), hazards: hazards(machine), known })
+        Ok(Ground { entry, levels, layout: Layout::of(machine), hazards: hazards(machine), known })
+    }
+
+    fn cmdline(&self) -> &str {
+        self.entry.cmdline.as_deref().unwrap_or_default()
+    }
+
+    /// What had to be supposed, beside the processor.
+    fn assumptions(&self, loaded: &Loaded<'_>) -> Vec<String> {
+        let first = self.levels.first();
+        let line = first
+            .and_then(|first| supposed::command_line(&first.machine, first.cpu, self.cmdline()));
+        loaded.assumptions.iter().cloned().chain(line).collect()
     }
 
     /// The kernel on the machine; or a finding, where that is for want of a fact.
     fn load<'b>(
         &'b self,
-        machine: &'b Machine,
+        levels: &'b Levels,
         image: &'b [u8],
         path: &Path,
     ) -> Result<Result<Loaded<'b>, Finding>, Failure> {
@@ -241,13 +322,13 @@ impl<'a> Ground<'a> {
             return Ok(Err(Finding::new(id, Severity::Warning, Confidence::Unknown, what, why)));
         };
         let setup = Setup {
-            machine,
+            machine: &levels.machine,
             layout,
             image,
-            cmdline: self.entry.cmdline.as_deref().unwrap_or_default(),
+            cmdline: self.cmdline(),
             initrd_len: self.entry.initrd_size.unwrap_or(0),
             strategy: Strategy::TopDown,
-            cpu: self.cpu,
+            cpu: levels.cpu,
             known: &self.known,
             limits: Limits::default(),
         };
@@ -272,30 +353,16 @@ fn ways(producer: &Producer, machine: &Machine) -> Vec<(Traits, bool)> {
 
 /// The processor that is asked for, noted in the machine; or the machine's own.
 fn processor(entry: &Entry, machine: &mut Machine) -> Result<CpuProfile, Failure> {
-    let Some(name) = &entry.cpu else { return Ok(CpuProfile::of(&machine.cpu)) };
+    let Some(name) = &entry.cpu else { return Ok(supposed::processor(None, machine)) };
     let profile = CpuProfile::named(name).ok_or_else(|| {
         let names = CpuProfile::NAMES.join(", ");
         Failure(format!("--cpu {name}: expected {names}, with -nogb or -la57 behind"))
     })?;
-    let cpu = &mut machine.cpu;
-    cpu.vendor = profile.vendor.map(|vendor| match vendor {
-        Vendor::Amd => CpuVendor::Amd,
-        Vendor::Hygon => CpuVendor::Hygon,
-        Vendor::Intel => CpuVendor::Intel,
-    });
-    cpu.model = Some(format!("supposed: {name}"));
-    (cpu.sev, cpu.la57) = (profile.sev, profile.la57);
-    cpu.pdpe1gb = profile.pdpe1gb;
-    if profile.pdpe1gb == Some(false) {
-        machine.direct_gbpages = Some(false);
-    }
-    if profile.la57 == Some(false) {
-        cpu.la57_active = Some(false);
-    }
-    Ok(profile)
+    machine.cpu.model = Some(format!("supposed: {name}"));
+    Ok(supposed::processor(Some(profile), machine))
 }
 
-fn version(image: &[u8]) -> Option<KernelVersion> {
+pub(crate) fn version(image: &[u8]) -> Option<KernelVersion> {
     let banner = BzImage::parse(image).ok()?.version()?;
     let release = banner.split(' ').next()?;
     KernelVersion::parse(release, Some(banner)).ok()

@@ -128,9 +128,26 @@ impl CpuProfile {
             la57: cpu.la57,
             maxphyaddr: cpu.maxphyaddr,
             hypervisor: cpu.hypervisor,
-            // Where nothing says that there is a hypervisor, and the log would, the machine is taken for one without.
-            encrypted: cpu.encrypted_guest.or((cpu.hypervisor != Some(true)).then_some(false)),
+            // Without a hypervisor nobody is a guest; that nothing says that there is one is another matter.
+            encrypted: cpu.encrypted_guest.or((cpu.hypervisor == Some(false)).then_some(false)),
         }
+    }
+
+    /// This processor in a machine that tells of its own. What changes the tables or the way into the next kernel
+    /// stays the machine's: 5 levels that it has, 1 GiB pages that it lacks, a hypervisor below it.
+    #[must_use]
+    pub fn on(mut self, cpu: &Cpu) -> CpuProfile {
+        let own = CpuProfile::of(cpu);
+        if own.la57 == Some(true) || cpu.la57_active == Some(true) {
+            (self.la57, self.maxphyaddr) = (Some(true), Some(52));
+        }
+        if own.pdpe1gb == Some(false) {
+            self.pdpe1gb = Some(false);
+        }
+        if own.hypervisor == Some(true) || own.encrypted == Some(true) {
+            (self.hypervisor, self.encrypted) = (Some(true), own.encrypted);
+        }
+        self
     }
 
     /// EAX, EBX, ECX, EDX of a leaf. Leaves that do not exist are zero; above its highest one, and between
@@ -235,6 +252,24 @@ mod tests {
         assert_eq!(answer("intel", 0)[1].to_le_bytes(), *b"Genu");
         assert_eq!(answer("amd-sev-nogb", 0x8000_0001)[3] & 1 << 26, 0);
         assert_eq!(answer("amd-sev-la57", 7)[2], 1 << 16);
+    }
+
+    /// `--cpu` made a machine with 5 levels in use one with 4, and a guest bare metal.
+    #[test]
+    fn what_a_machine_tells_stands_in_a_profile() {
+        let named = |name| CpuProfile::named(name).unwrap();
+        let on = |cpu: Cpu| named("amd-sev").on(&cpu);
+        assert_eq!(on(Cpu::default()), named("amd-sev"));
+        for (la57, la57_active) in [(Some(true), None), (None, Some(true))] {
+            assert_eq!(on(Cpu { la57, la57_active, ..Cpu::default() }), named("amd-sev-la57"));
+        }
+        let small = Cpu { pdpe1gb: Some(false), ..Cpu::default() };
+        assert_eq!(on(small), named("amd-sev-nogb"));
+        for encrypted in [None, Some(false), Some(true)] {
+            let cpu = Cpu { hypervisor: Some(true), encrypted_guest: encrypted, ..Cpu::default() };
+            let guest = CpuProfile { hypervisor: Some(true), encrypted, ..named("amd-sev") };
+            assert_eq!(on(cpu), guest);
+        }
     }
 
     #[test]

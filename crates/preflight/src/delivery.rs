@@ -76,12 +76,13 @@ impl Guest<'_> {
         gdt: (u64, u64),
         selector: u16,
     ) -> Result<Option<CodeSegment>, Unknown> {
+        // Before the GDT's limit, which is not that of an LDT.
+        if selector & 4 != 0 {
+            return Err(Unknown::Engine("a segment of an LDT is used".to_owned()));
+        }
         let offset = u64::from(selector & !7);
         if offset + 7 > gdt.1 || offset == 0 {
             return Ok(None);
-        }
-        if selector & 4 != 0 {
-            return Err(Unknown::Engine("a segment of an LDT is used".to_owned()));
         }
         let descriptor = self.bytes::<8>(regs, gdt.0.wrapping_add(offset))?;
         let bits = descriptor.map(u64::from_le_bytes);

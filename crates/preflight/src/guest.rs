@@ -133,9 +133,13 @@ impl<'a> Guest<'a> {
             return self.stop(Stop::Exception { rip: regs.rip, vector: 13 });
         }
         let translated = self.translate(regs, page, access);
-        // Tables that do not map the next instruction are no way on; those that cannot be read may.
+        // Tables that do not map the next instruction are no way on.
         let lost = access == Access::Fetch && matches!(translated, Err(Refusal::PageFault { .. }));
         if changed && !self.leads_to_producer(regs) {
+            // Nor is it known that those are which cannot be read.
+            if let Err(Refusal::Table(table)) = translated {
+                return self.stop(Stop::Unknown(Unknown::Table(table)));
+            }
             // No entry in the producer's tables mends these.
             let lost = lost.then_some(Stop::Exception { rip: regs.rip, vector: 14 });
             return self.stop(lost.unwrap_or(Stop::Reached { cr3: regs.cr3 }));
@@ -193,7 +197,8 @@ impl<'a> Guest<'a> {
             tracked,
             read,
             write: mapped.write && written,
-            execute: mapped.execute && !tracked && (loaded || fetch),
+            // A page that was read may be run without a question otherwise, and what runs there would not be known.
+            execute: mapped.execute && !tracked && fetch,
         }
     }
 

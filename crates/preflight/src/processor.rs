@@ -11,6 +11,7 @@ use crate::outcome::Unknown;
 use crate::scene::{CR0_PG, CR4_LA57, CR4_PAE};
 
 const PAGE: u64 = 4096;
+const LOCK: u8 = 0xf0;
 /// Bytes of an instruction (SDM vol. 2A, 2.3.11).
 const LONGEST: usize = 15;
 /// General protection (SDM vol. 3A, table 6-1).
@@ -38,6 +39,11 @@ const EFER_SOME_HAVE: u64 = 0xf << 12 | 3 << 17 | 3 << 20;
 const SEV_STATUS: u32 = 0xc001_0131;
 /// `IA32_MISC_ENABLE`, of which Linux's `verify_cpu` clears "XD disable".
 const MISC_ENABLE: u32 = 0x1a0;
+/// `RFLAGS.IF`, in the flags' low half.
+const FLAGS_IF: u16 = 1 << 9;
+const LETS_IN: &str = "lets interrupts in";
+/// Its number in an instruction.
+const RSP: usize = 4;
 
 impl Guest<'_> {
     /// Whether the instruction about to run has to be [`ruled`](Self::ruled). `len`: its bytes, as the engine decoded it.
@@ -67,13 +73,15 @@ impl Guest<'_> {
 
     fn ruling(&mut self, regs: &Regs, len: usize, more: &More<'_>) -> Ruling {
         let is_64bit = self.is_64bit(regs, more);
+        // The engine gives no length to what it does not know.
+        let engine_knows = len <= LONGEST;
         let decoded = |wide| self.instruction(regs, wide).filter(|found| found.len() == len);
         let instruction = match is_64bit {
+            // The engine's mode is that of the descriptor when it was loaded; the GDT may be another one by now.
+            Some(wide) if engine_knows => decoded(wide),
             Some(wide) => self.instruction(regs, wide),
             None => decoded(true).or_else(|| decoded(false)),
         };
-        // The engine gives no length to what it does not know.
-        let engine_knows = len <= LONGEST;
         let Some(instruction) = instruction else {
             let code = self.code_at(regs);
             return if engine_knows || is_coded_anew(&code) {
@@ -86,6 +94,18 @@ impl Guest<'_> {
         let width = if paging.levels == Levels::Five { 57 } else { 48 };
         if wide && matches!(instruction.mnemonic(), Mnemonic::Lgdt | Mnemonic::Lidt) {
             return self.table_register(regs, &instruction, width, more);
+        }
+        if let Some(at) = saved_flags(&instruction) {
+            let rsp = (more.register)(RSP).wrapping_add(at);
+            let rsp = if wide { rsp } else { rsp & 0xffff_ffff };
+            match self.bytes::<2>(regs, rsp) {
+                Ok(Some(flags)) if u16::from_le_bytes(flags) & FLAGS_IF != 0 => {
+                    return not_modelled(LETS_IN);
+                }
+                // What is not mapped faults by itself.
+                Ok(_) => {}
+                Err(why) => return Ruling::Unknown(why),
+            }
         }
         let state = State {
             cr0: regs.cr0,
@@ -169,6 +189,10 @@ pub(crate) struct State {
 /// Whether an instruction may be one that is to be ruled: quick, and often wrongly yes.
 pub(crate) fn concerns(code: &[u8]) -> bool {
     let skip = code.iter().take_while(|byte| is_prefix(**byte)).count();
+    // Only some instructions may be locked (SDM vol. 2A, "LOCK"), and the engine takes it before others.
+    if code[..skip].contains(&LOCK) {
+        return true;
+    }
     match code.get(skip..) {
         Some([0x0f, second, ..]) => !matches!(
             second,
@@ -176,13 +200,14 @@ pub(crate) fn concerns(code: &[u8]) -> bool {
             0x1f | 0x40..=0x4f | 0x80..=0x9f | 0xa3..=0xa5 | 0xab..=0xad | 0xaf..=0xb1 | 0xb3 | 0xb6 | 0xb7
                 | 0xba | 0xbb | 0xbe..=0xc1 | 0xc8..=0xcf
         ),
-        // VEX, EVEX, XOP (and LES, LDS, BOUND, POP); ports; far jumps, calls and returns, sti; xabort, xbegin.
+        // VEX, EVEX, XOP (and LES, LDS, BOUND, POP); ports; far jumps, calls and returns, popf, sti; xabort, xbegin.
         Some(
             [
                 0x62
                 | 0x6c..=0x6f
                 | 0x8f
                 | 0x9a
+                | 0x9d
                 | 0xc4
                 | 0xc5
                 | 0xca
@@ -209,7 +234,19 @@ fn is_coded_anew(code: &[u8]) -> bool {
 
 /// Also of REX, which outside of 64-bit mode is an instruction of one byte.
 fn is_prefix(byte: u8) -> bool {
-    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3)
+    matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x40..=0x4f | 0x64..=0x67 | LOCK | 0xf2 | 0xf3)
+}
+
+/// Where an instruction takes the flags from: so far above the top of the stack.
+fn saved_flags(instruction: &Instruction) -> Option<u64> {
+    match instruction.mnemonic() {
+        Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => Some(0),
+        // Behind RIP and CS.
+        Mnemonic::Iret => Some(2 * 2),
+        Mnemonic::Iretd => Some(2 * 4),
+        Mnemonic::Iretq => Some(2 * 8),
+        _ => None,
+    }
 }
 
 /// Whether an instruction goes to another code segment.
@@ -257,7 +294,7 @@ pub(crate) fn rule(
         Code::Wrmsr => return wrmsr(rcx as u32, rdx << 32 | rax & 0xffff_ffff, state),
         Code::Rdtsc => return not_modelled("reads the time-stamp counter"),
         Code::Invd => return not_modelled("throws away what is in the caches"),
-        Code::Sti => return not_modelled("lets interrupts in"),
+        Code::Sti => return not_modelled(LETS_IN),
         _ => {}
     }
     match instruction.mnemonic() {
@@ -265,7 +302,8 @@ pub(crate) fn rule(
             let is_in = instruction.mnemonic() == Mnemonic::In;
             let named = instruction.op_kind(u32::from(is_in)) == OpKind::Immediate8;
             let port = if named { u16::from(instruction.immediate8()) } else { rdx as u16 };
-            return if is_in { read(port) } else { write(port, rax) };
+            let bytes = if is_in { 0 } else { instruction.op1_register().size() };
+            return if is_in { read(port) } else { write(port, bytes, Some(rax)) };
         }
         // Hints, no operation where they are not known; `tzcnt` is `bsf` there, and compilers take it for that.
         Mnemonic::Endbr64
@@ -274,7 +312,9 @@ pub(crate) fn rule(
         | Mnemonic::Rdsspq
         | Mnemonic::Pause
         | Mnemonic::Tzcnt => return Ruling::Run,
-        Mnemonic::Outsb | Mnemonic::Outsw | Mnemonic::Outsd => return write(rdx as u16, u64::MAX),
+        Mnemonic::Outsb => return write(rdx as u16, 1, None),
+        Mnemonic::Outsw => return write(rdx as u16, 2, None),
+        Mnemonic::Outsd => return write(rdx as u16, 4, None),
         Mnemonic::Insb
         | Mnemonic::Insw
         | Mnemonic::Insd
@@ -477,18 +517,25 @@ fn read(port: u16) -> Ruling {
 }
 
 /// The ways to reset a PC (`native_machine_emergency_restart()`, `arch/x86/kernel/reboot.c`, Linux 6.12; port 0x92 is
-/// "System Control Port A").
-fn write(port: u16, value: u64) -> Ruling {
-    let resets = match port {
-        0x64 => value & 0xff >= 0xf0 && value & 1 == 0,
-        0x92 => value & 1 != 0,
-        0xcf9 => value & 4 != 0,
+/// "System Control Port A"). `value`: `None` if it is not looked at.
+fn write(port: u16, bytes: usize, value: Option<u64>) -> Ruling {
+    // All four bytes of it are another register, the configuration space's address (PCI 3.0, 3.2.2.3.2).
+    const PCI_ADDRESS: (u16, usize) = (0xcf8, 4);
+    let resets = |(port, byte): (u16, Option<u64>)| match (port, byte) {
+        (0x64 | 0x92 | 0xcf9, None) => true,
+        (0x64, Some(byte)) => byte & 0xff >= 0xf0 && byte & 1 == 0,
+        (0x92, Some(byte)) => byte & 1 != 0,
+        (0xcf9, Some(byte)) => byte & 4 != 0,
         _ => false,
     };
-    if resets {
-        not_modelled(&format!("writes to the port {port:#x} what resets a PC"))
-    } else {
-        Ruling::Run
+    // A wide access to ports that are a byte each is one to each of them.
+    let each = (0..bytes as u16).map(|at| (port.wrapping_add(at), value.map(|v| v >> (8 * at))));
+    match each.filter(|_| (port, bytes) != PCI_ADDRESS).find(|&each| resets(each)) {
+        Some((port, Some(_))) => {
+            not_modelled(&format!("writes to the port {port:#x} what resets a PC"))
+        }
+        Some((port, None)) => not_modelled(&format!("writes to the port {port:#x}")),
+        None => Ruling::Run,
     }
 }
 

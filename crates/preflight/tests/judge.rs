@@ -1,6 +1,9 @@
 //! What is made of runs, on kernels of a few instructions.
 
-use identmap::PhysRange;
+mod common;
+
+use common::{OWN_TABLES, own_tables};
+use identmap::{Levels, PhysRange};
 use identmap_audit::{Confidence, Ended, Finding, Outcome as Cell, PolicyKind, Severity, Trial};
 use identmap_linux::boot::Strategy;
 use identmap_linux::{KernelVersion, Producer};
@@ -12,10 +15,6 @@ use made_kernel::BzImage;
 /// Reserved memory between RAM, far from either: a hole in Linux's maps, unless 1 GiB leaves reach over it.
 const HOLE: u64 = 0x4800_0000;
 const OTHER: u64 = 0x48a0_0000;
-
-/// `mov rax, 0x500000; mov cr3, rax; jmp .`: what ends a hand-over.
-const OWN_TABLES: [u8; 12] =
-    [0x48, 0xc7, 0xc0, 0x00, 0x00, 0x50, 0x00, 0x0f, 0x22, 0xd8, 0xeb, 0xfe];
 
 /// `mov rbx, addr; mov rcx, [rbx]`.
 fn read(addr: u64) -> Vec<u8> {
@@ -65,7 +64,7 @@ fn jump_with<T>(
         initrd_len: 0,
         strategy: Strategy::TopDown,
         cpu: CpuProfile::named("amd-sev").unwrap(),
-        known: &[],
+        known: &[own_tables(Levels::Four)],
         limits: Limits { instructions: 1000, ..Limits::default() },
     };
     let loaded = setup.load().unwrap();

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{CODE, OWN_TABLES, TABLES, code, go, r, scene};
-use identmap_preflight::{Outcome, Scene};
+use identmap_preflight::{Outcome, Scene, Unknown};
 
 const SECOND: u64 = CODE + 0x1000;
 
@@ -79,6 +79,31 @@ fn another_page_under_the_same_address() {
     with_more.contents.extend(scene.contents.drain(old..));
     with_more.limits = scene.limits;
     assert_changed(&with_more);
+}
+
+/// The same, and the page is read under its address before the jump: what it is to be ruled by was still the
+/// one that had run there before.
+#[test]
+fn another_page_under_the_same_address_that_was_read() {
+    let entry = leaf_entry();
+    // Five nops; mov al, 0xfe; out 0x64, al; ud2. Then as above; at last mov bl, [0x200000].
+    let mut change = Vec::new();
+    for (at, word) in [(0x00, 0x9090_9090_u32), (0x04, 0xe6fe_b090), (0x08, 0x900b_0f64)] {
+        change.extend([0xc7, 0x04, 0x25, at, 0x30, 0x20, 0x00]);
+        change.extend(word.to_le_bytes());
+    }
+    change.extend([0x81, 0x34, 0x25]);
+    change.extend(entry.to_le_bytes());
+    change.extend([0x00, 0x30, 0x00, 0x00]);
+    change.extend([0x0f, 0x01, 0x3c, 0x25, 0x00, 0x00, 0x20, 0x00]);
+    change.extend([0x8a, 0x1c, 0x25, 0x00, 0x00, 0x20, 0x00]);
+    let before = overwritten(&change);
+    let mut scene =
+        common::scene(&before.contents[0].bytes, &[r(TABLES, 0x8000), r(0x20_3000, 0x1000)]);
+    scene.contents.push(common::content("more", SECOND + 0x2000, 0x1000, &[], true));
+    scene.limits = before.limits;
+    let outcome = go(&scene).outcome;
+    assert!(matches!(outcome, Outcome::Unknown(Unknown::Engine(_))), "{outcome:?}");
 }
 
 /// Where the entry lies that maps the code.

@@ -79,7 +79,9 @@ fn with<T>(
     let producer = Producer::of(None);
     let traits = producer.traits().candidates().iter().find(|t| !t.config_table).copied();
     let contents = image(purgatory);
-    let known = [content("far table", u64::from(FAR), 0x100, &[7], false)];
+    // The consumer's own tables are outside of its segments.
+    let own = Content { loaded: false, ..common::own_tables(Levels::Four) };
+    let known = [content("far table", u64::from(FAR), 0x100, &[7], false), own];
     let segments = Segments {
         machine: &machine,
         layout: &layout,

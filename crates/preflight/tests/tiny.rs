@@ -2,9 +2,14 @@
 
 mod common;
 
-use common::{CODE, OWN_TABLES, change_leaf, code, content, go, r, scene, scene_under, scene_with};
+use common::{
+    CODE, OWN, OWN_TABLES, change_leaf, code, content, go, own_tables, r, scene, scene_under,
+    scene_with,
+};
 use identmap::{Config, Flags, Levels, PhysAddr};
-use identmap_preflight::{Access, CR0_WP, CpuFact, CpuProfile, Fault, Outcome, PageFault, Unknown};
+use identmap_preflight::{
+    Access, CR0_WP, CpuFact, CpuProfile, Fault, Outcome, PageFault, Scene, Unknown,
+};
 
 fn fault(outcome: Outcome) -> Fault {
     match outcome {
@@ -20,7 +25,7 @@ fn page_fault(outcome: Outcome) -> (u64, PageFault) {
 }
 
 fn reached(outcome: &Outcome) {
-    assert_eq!(*outcome, Outcome::Reached { cr3: 0x50_0000 });
+    assert_eq!(*outcome, Outcome::Reached { cr3: OWN });
 }
 
 /// mov rax, [0x300000]
@@ -59,13 +64,30 @@ fn a_root_that_no_processor_takes_is_no_hand_over() {
     for root in [u64::MAX, 1 << 63 | 0x50_0000, 1 << 52] {
         assert_eq!(fault(outcome(root)).vector, 13, "{root:#x}");
     }
-    reached(&outcome(0x50_0000));
-    let mut narrow = scene(&load(1 << 45), &[]);
-    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: 1 << 45 });
+    reached(&outcome(OWN));
+    let high = 1 << 45 | OWN;
+    let mut narrow = scene(&load(high), &[]);
+    let root = own_tables(Levels::Four).bytes[..0x1000].to_vec();
+    narrow.contents.push(content("a root", high, 0x1000, &root, true));
+    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: high });
     narrow.paging.maxphyaddr = 45;
     assert_eq!(fault(go(&narrow).outcome).vector, 13);
     narrow.paging.encryption_mask = 1 << 45;
-    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: 1 << 45 });
+    assert_eq!(go(&narrow).outcome, Outcome::Reached { cr3: high });
+}
+
+/// Nobody has written it, or not all of what maps the next instruction: it was taken for the consumer's own.
+#[test]
+fn a_root_that_cannot_be_read_is_no_hand_over() {
+    let table = |scene: &Scene| match go(scene).outcome {
+        Outcome::Unknown(Unknown::Table(table)) => table.get(),
+        other => panic!("{other:?}"),
+    };
+    let mut scene = scene(&OWN_TABLES, &[]);
+    let own = scene.contents.pop().unwrap();
+    assert_eq!(table(&scene), OWN);
+    scene.contents.push(content("a root", OWN, 0x1000, &own.bytes[..0x1000], true));
+    assert_eq!(table(&scene), OWN + 0x1000);
 }
 
 /// As a consumer does to switch between 4 and 5 levels: a root of its own over the producer's tables.

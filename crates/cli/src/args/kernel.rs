@@ -9,7 +9,7 @@ use super::values::bytes;
 #[command(next_help_heading = "How the kernel is entered")]
 pub(crate) struct Entry {
     /// The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels)
-    /// behind [default: the machine's]
+    /// behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine's]
     #[arg(long, value_name = "PROFILE", requires = "kernel")]
     pub(crate) cpu: Option<String>,
 

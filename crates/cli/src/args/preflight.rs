@@ -41,7 +41,7 @@ pub(crate) struct Preflight {
     pub(crate) facts: Facts,
 
     /// The processor: amd-sev, amd-nosev or intel, with -nogb (no 1G pages) or -la57 (5 levels)
-    /// behind [default: the machine's]
+    /// behind; 5 levels and a hypervisor that the machine tells of stay [default: the machine's]
     #[arg(long, value_name = "PROFILE", value_parser = profile)]
     pub(crate) cpu: Option<identmap_preflight::CpuProfile>,
 

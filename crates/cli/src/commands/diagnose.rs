@@ -5,8 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use identmap_audit::{
-    By, ByRule, Ended, Stage, commit, diagnose, doubts, general, generalise, releases_text,
-    requested_by,
+    By, ByRule, Ended, Stage, commit, diagnose, general, generalise, releases_text, requested_by,
 };
 use identmap_linux::needs::needs;
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer, gbpages};
@@ -15,9 +14,8 @@ use identmap_report::{DiagnoseReport, Diagnosed, Missing, missing, producer_text
 
 use crate::args::{Diagnose, Output};
 use crate::output::{Failure, Status};
-use crate::runs;
 use crate::sight::Found;
-use crate::source;
+use crate::{doubt, runs, source};
 
 pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
     let (kernel, from) = match (&args.kernel, &args.source) {
@@ -30,7 +28,7 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
     let producer = source::producer(&machine);
     let mut consumer = source::consumer(&args.facts)?;
     let entries = &args.facts.map;
-    let (mut found, assumptions, shown) = if let Some(kernel) = kernel {
+    let (found, assumptions, shown) = if let Some(kernel) = kernel {
         if args.facts.consumer.is_some() {
             return Err(Failure::new("--consumer: the KERNEL says which one it is"));
         }
@@ -50,19 +48,14 @@ pub(crate) fn run(args: &Diagnose, output: &Output) -> Result<Status, Failure> {
         (by_rule(&machine, &producer, &consumer, entries), Vec::new(), None)
     };
     let layout = Layout::of(&machine);
-    // What may halt the machine is another matter than what is missing.
     let by = if shown.is_some() { By::Run } else { By::Rules };
-    let doubt = doubts(&machine, layout.as_ref(), (&producer, &consumer), Kind::Kexec, by)
-        .into_iter()
-        .find(|doubt| doubt.id != "hazard-unknown")
-        .map(|doubt| format!("{}: {}", doubt.what, doubt.why));
-    for found in &mut found {
+    let kernels = (&producer, &consumer);
+    let doubt = doubt::of_missing(&machine, kernels, Kind::Kexec, by).into_iter().next();
+    let mut all: Vec<Diagnosed> = Vec::new();
+    for mut found in found {
         if let (Ended::Safe, Some(why)) = (&found.diagnosis.ended, &doubt) {
             found.diagnosis.ended = Ended::Unknown(why.clone());
         }
-    }
-    let mut all: Vec<Diagnosed> = Vec::new();
-    for found in found {
         let known = all.iter().any(|d| d.label == found.label && d.diagnosis == found.diagnosis);
         if !known {
             all.push(in_words(found, &machine, layout.as_ref(), &producer));

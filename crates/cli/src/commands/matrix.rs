@@ -2,9 +2,8 @@
 
 use std::io::{self, IsTerminal};
 
-use identmap_audit::{By, Candidate, Outcome, doubts, matrix};
-use identmap_linux::{Consumer, KernelVersion, Kind};
-use identmap_machine::Layout;
+use identmap_audit::{Candidate, Outcome, matrix};
+use identmap_linux::{KernelVersion, Kind};
 use identmap_report::MatrixReport;
 
 use crate::args::{Matrix, Output};
@@ -25,11 +24,6 @@ pub(crate) fn run(args: &Matrix, output: &Output) -> Result<Status, Failure> {
             &args.source,
             bundle.as_ref(),
         )?;
-        // As for a table by rules: what its rows suppose does not settle it.
-        let kernels = (&source::producer(&machine), &Consumer::default());
-        let layout = Layout::of(&machine);
-        let doubts = doubts(&machine, layout.as_ref(), kernels, Kind::Kexec, By::SupposedMaps);
-        let drawn = if doubts.is_empty() { drawn } else { drawn.in_doubt() };
         return print(&MatrixReport::of_runs(&machine.source, &drawn), args, output);
     }
     let candidates = match &args.facts.consumer {

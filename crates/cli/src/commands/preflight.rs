@@ -6,11 +6,12 @@ use std::io::Read;
 use std::path::Path;
 
 use identmap::PhysRange;
-use identmap_linux::{Traits, gbpages};
+use identmap_audit::By;
+use identmap_linux::{Consumer, Kind, Producer, Traits, gbpages};
 use identmap_machine::{Layout, Machine};
 use identmap_preflight::{
-    Content, CpuProfile, Fault, ImagePlace, Limits, Outcome, Report, Scene, SceneError, Setup,
-    Touch, run_in_child, this_program,
+    Content, Fault, ImagePlace, Limits, Outcome, Report, Scene, SceneError, Setup, Touch,
+    run_in_child, this_program,
 };
 use identmap_report::Style;
 use serde::Serialize;
@@ -18,8 +19,9 @@ use serde::Serialize;
 use super::preflight_loaded;
 use crate::args::{Output, Preflight};
 use crate::output::{Failure, Status};
-use crate::runs::with_5_levels;
-use crate::{deadline, firmware, source};
+use crate::runs::version;
+use crate::supposed::{self, Levels};
+use crate::{deadline, doubt, firmware, source};
 
 /// The argument that makes this program the emulator's process.
 pub(crate) const WORKER: &str = "--preflight-worker";
@@ -51,7 +53,7 @@ fn report(args: &Preflight) -> Result<PreflightReport, Failure> {
     let layout = Layout::of(&machine)
         .ok_or_else(|| Failure(format!("{}: no memory map in it", machine.source)))?;
     match &args.kernel {
-        Some(kernel) if !args.loaded => of_kernel(args, kernel, &machine, &layout, &known),
+        Some(kernel) if !args.loaded => of_kernel(args, kernel, machine, &layout, &known),
         _ => preflight_loaded::report(args, &machine, &layout, &known),
     }
 }
@@ -59,18 +61,19 @@ fn report(args: &Preflight) -> Result<PreflightReport, Failure> {
 fn of_kernel(
     args: &Preflight,
     file: &Path,
-    machine: &Machine,
+    mut machine: Machine,
     layout: &Layout,
     known: &[Content],
 ) -> Result<PreflightReport, Failure> {
     let image = kernel(file)?;
-    let cpu = args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu));
+    let cpu = supposed::processor(args.cpu, &mut machine);
+    let machine = &machine;
     let shown = file.display();
     let producer = source::producer(machine);
     let (mut seen, mut runs): (Vec<Scene>, _) = (Vec::new(), Vec::new());
     let (mut place, mut assumptions) = (None, Vec::new());
     // Where the producer's ways are left open, every one of them is tried.
-    for machine in [Some(machine.clone()), with_5_levels(machine, &cpu)].iter().flatten() {
+    for Levels { machine, cpu, suffix } in &supposed::levels(machine, cpu) {
         let setup = Setup {
             machine,
             layout,
@@ -78,7 +81,7 @@ fn of_kernel(
             cmdline: &args.cmdline,
             initrd_len: args.initrd_size,
             strategy: args.strategy(machine)?,
-            cpu,
+            cpu: *cpu,
             known,
             limits: args.limits(Limits::default()),
         };
@@ -90,9 +93,7 @@ fn of_kernel(
                 let scene = scene.map_err(Failure::new)?;
                 if !seen.contains(&scene) {
                     let report = emulate(&scene).map_err(Failure::new)?;
-                    let five = machine.cpu.la57_active == Some(true);
-                    let levels = if five { ", 5 levels" } else { "" };
-                    runs.push(Run::new(format!("{}{levels}", label(traits, large)), &report));
+                    runs.push(Run::new(format!("{}{suffix}", label(traits, large)), &report));
                     seen.push(scene);
                 }
             }
@@ -100,7 +101,17 @@ fn of_kernel(
         place = Some(loaded.placement().kernel);
         assumptions.clone_from(&loaded.assumptions);
     }
-    Ok(PreflightReport::new(shown.to_string(), machine, place, assumptions, runs))
+    assumptions.extend(supposed::command_line(machine, cpu, &args.cmdline));
+    let consumer = Consumer { version: version(&image), ..Consumer::default() };
+    Ok(PreflightReport::new(
+        shown.to_string(),
+        machine,
+        (&producer, &consumer),
+        Kind::Kexec,
+        place,
+        assumptions,
+        runs,
+    ))
 }
 
 pub(crate) fn kernel(path: &Path) -> Result<Vec<u8>, Failure> {
@@ -149,6 +160,9 @@ pub(super) struct PreflightReport {
     machine: String,
     image: Option<Bytes>,
     assumptions: Vec<String>,
+    /// Why it is not safe although every run ended well.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    doubts: Vec<String>,
     runs: Vec<Run>,
 }
 
@@ -261,13 +275,21 @@ impl PreflightReport {
     pub(super) fn new(
         kernel: String,
         machine: &Machine,
+        (producer, consumer): (&Producer, &Consumer),
+        kind: Kind,
         image: Option<PhysRange>,
         assumptions: Vec<String>,
         runs: Vec<Run>,
     ) -> PreflightReport {
+        let doubts = doubt::of_missing(machine, (producer, consumer), kind, By::Run);
+        let verdict = match worst(&runs) {
+            "safe" if !doubts.is_empty() => "unknown",
+            verdict => verdict,
+        };
         PreflightReport {
             schema: "identmap.preflight/1",
-            verdict: worst(&runs),
+            verdict,
+            doubts,
             kernel,
             machine: machine.source.clone(),
             image: image.map(hex),
@@ -301,6 +323,9 @@ impl PreflightReport {
         }
         for assumption in &self.assumptions {
             let _ = writeln!(text, "supposed  {assumption}");
+        }
+        for doubt in &self.doubts {
+            let _ = writeln!(text, "doubt     {doubt}");
         }
         let _ = writeln!(text, "\n{}", self.verdict.to_uppercase());
         text

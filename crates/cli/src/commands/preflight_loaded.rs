@@ -2,7 +2,7 @@
 
 use identmap::PhysRange;
 use identmap_linux::vmcore::Core;
-use identmap_linux::{Kind, Standing};
+use identmap_linux::{Consumer, Kind, Standing};
 use identmap_machine::live::Content as Bytes;
 use identmap_machine::{Layout, Machine};
 use identmap_preflight::{
@@ -15,6 +15,7 @@ use crate::disk::Disk;
 use crate::live;
 use crate::loaded::{self, Loaded, Wishes};
 use crate::output::Failure;
+use crate::source;
 
 pub(super) fn report(
     args: &Preflight,
@@ -46,7 +47,7 @@ pub(super) fn report(
         entry: image.start,
         own_tables: &[],
         kind,
-        cpu: args.cpu.unwrap_or_else(|| CpuProfile::of(&machine.cpu)),
+        cpu: args.cpu.map_or_else(|| CpuProfile::of(&machine.cpu), |cpu| cpu.on(&machine.cpu)),
         known: &known,
         limits: args.limits(Limits::for_purgatory(bytes)),
     };
@@ -76,7 +77,9 @@ pub(super) fn report(
     let entered = contents.iter().find(|content| content.range.contains(image.start));
     let place = kernel.or(entered).map(|content| content.range);
     let runs = vec![Run::new("the loaded image's own tables".to_owned(), &report)];
-    Ok(PreflightReport::new(format!("the loaded {what}"), machine, place, assumptions, runs))
+    let what = format!("the loaded {what}");
+    let kernels = (&source::producer(machine), &Consumer::default());
+    Ok(PreflightReport::new(what, machine, kernels, kind, place, assumptions, runs))
 }
 
 fn of_core(

@@ -506,7 +506,7 @@ pub(super) fn conclude(boot: &mut Boot) {
         machine.cpu.sev.get_or_insert(false);
     }
     // mem_encrypt_init() has said what is active before the first processor's name is printed.
-    let silent = machine.cpu.hypervisor == Some(true) && machine.cpu.model.is_some();
+    let silent = machine.cpu.model.is_some();
     if machine.cpu.encrypted_guest.is_none() && from_the_start && silent {
         machine.cpu.encrypted_guest = Some(false);
     }

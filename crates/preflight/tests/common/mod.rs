@@ -11,6 +11,8 @@ use identmap_preflight::{CR0_KEXEC, Content, CpuProfile, Limits, Report, Scene, 
 
 /// Where the code lies; one page of it.
 pub const CODE: u64 = 0x20_0000;
+/// Where the consumer's own tables lie.
+pub const OWN: u64 = 0x50_0000;
 /// The tables.
 pub const TABLES: u64 = 0x10_0000;
 
@@ -47,6 +49,7 @@ pub fn scene_under(code: &[u8], requests: &[PhysRange], config: Config) -> Scene
         contents: vec![
             content("image", CODE, 0x2000, code, true),
             content("page tables", TABLES, count * 4096, &bytes, false),
+            own_tables(config.levels),
         ],
         entry: CODE,
         rsi: 0,
@@ -88,6 +91,25 @@ impl identmap::TableRead for Tables<'_> {
 
 pub fn go(scene: &Scene) -> Report {
     run(scene).unwrap()
+}
+
+/// The consumer's own tables at [`OWN`]: the first 4 GiB, by leaves of 2 MiB.
+pub fn own_tables(levels: Levels) -> Content {
+    const ENTRIES: u64 = 512;
+    let table = |number: u64| OWN + number * 4096;
+    let mut words = vec![0; 4 * ENTRIES as usize];
+    // Each to the next, at last to four of leaves. Present, writable; and a leaf.
+    let depth = if levels == Levels::Five { 3 } else { 2 };
+    for number in 0..depth {
+        words[(number * ENTRIES) as usize] = table(number + 1) | 3;
+    }
+    words.truncate((depth * ENTRIES) as usize);
+    for number in 0..4 {
+        words[((depth - 1) * ENTRIES + number) as usize] = table(depth + number) | 3;
+    }
+    words.extend((0..4 * ENTRIES).map(|leaf| leaf << 21 | 0x83));
+    let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    content("own tables", OWN, bytes.len() as u64, &bytes, true)
 }
 
 /// `mov rax, 0x500000; mov cr3, rax; jmp .`: what ends a hand-over.
