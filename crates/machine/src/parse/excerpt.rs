@@ -4,6 +4,7 @@
 //! still name them.
 
 use super::cursor::Cursor;
+use super::damage;
 use super::e820::{self, MapLine};
 use super::platform;
 use super::reader::{Use, uses};
@@ -40,20 +41,30 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
     let mut out = String::new();
     let mut last_kept = String::new();
     let mut within_gap = false;
+    let mut trailing = false;
     for (line, used) in Lines::new(bytes).zip(uses(bytes)) {
         let mut kept = match used {
             Use::Blank => String::new(),
             Use::Comment => comment(&line.text, scrub),
             Use::TakenAway => "-[".to_owned(),
             Use::Unknown => LEFT_OUT.to_owned(),
-            Use::Tail => tail(&line.text),
+            Use::OfMap => of_map(&line),
+            Use::OfChange => damage::CHANGE_REMAINS.to_owned(),
+            Use::OfRows => damage::ROW_REMAINS.to_owned(),
             Use::Iomem => iomem(&line.text, scrub),
             Use::Read => known(&line, scrub),
             Use::Joined => line.body().map_or(String::new(), |at| scrub.text(&line.text[at..])),
             Use::Refused => REFUSED.to_owned(),
         };
+        if tells_of_dropped(&line, used) {
+            let rest = if used == Use::Unknown { "" } else { kept.as_str() };
+            kept = format!("{} {rest}", damage::DROPPED).trim_end().to_owned();
+        }
         if kept == last_kept && BEGINNINGS.iter().any(|b| kept.starts_with(b)) {
-            LEFT_OUT.clone_into(&mut kept);
+            // Known, so that it is no gap.
+            out.push('\n');
+            trailing = true;
+            continue;
         }
         let gap = kept == LEFT_OUT || within_gap && (kept.is_empty() || kept == "#");
         if gap {
@@ -63,19 +74,33 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
         } else {
             last_kept.clone_from(&kept);
         }
-        within_gap = gap;
+        (within_gap, trailing) = (gap, gap);
         out.push_str(&kept);
         out.push('\n');
         if used == Use::Refused {
             break;
         }
     }
-    if within_gap {
+    if trailing {
         // How much follows is of no interest, and in a live log it grows.
         out.truncate(out.trim_end_matches('\n').len());
         out.push('\n');
     }
     out
+}
+
+/// Whether messages are missing here.
+fn tells_of_dropped(line: &Line<'_>, used: Use) -> bool {
+    let Some(body) = line.body() else { return false };
+    match used {
+        Use::Blank | Use::Comment | Use::TakenAway | Use::Iomem | Use::Joined | Use::Refused => {
+            false
+        }
+        Use::Unknown if damage::is_missed(&line.text[body..]) => true,
+        Use::Unknown | Use::OfMap | Use::OfChange | Use::OfRows | Use::Read => {
+            damage::is_dropped_before(&line.text, body)
+        }
+    }
 }
 
 fn comment(text: &str, scrub: &dyn Scrub) -> String {
@@ -89,10 +114,12 @@ fn comment(text: &str, scrub: &dyn Scrub) -> String {
 }
 
 /// The end of a map line: the digits and the type that made it look so.
-fn tail(text: &str) -> String {
-    let (before, after) = text.split_once(']').unwrap_or((text, ""));
-    let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
-    format!("0x{hex}]{after}")
+fn of_map(line: &Line<'_>) -> String {
+    let message = line.body().map_or("", |at| &line.text[at..]);
+    match damage::map_rest(message) {
+        Some((hex, after)) => format!("0x{hex}]{after}"),
+        None => damage::MAP_REMAINS.to_owned(),
+    }
 }
 
 /// A line of `/proc/iomem` with its indentation.
