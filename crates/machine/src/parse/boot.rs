@@ -33,8 +33,8 @@ pub(super) struct Boot {
     pub(super) efi_entries: u64,
     /// Map that the line before belonged to.
     pub(super) in_map: Option<MapOrigin>,
-    /// The first line of which nothing is known since the last heading or entry of a map.
-    pub(super) unknown_line: Option<usize>,
+    /// The first line of another kind since the last heading or entry of a map.
+    pub(super) other_line: Option<usize>,
     /// Where the text tells that messages are missing, which may be lines of a map.
     pub(super) dropped_line: Option<usize>,
 }
@@ -127,7 +127,7 @@ impl Boot {
     /// The line before an entry that continues a map, if it may have been an entry too.
     pub(super) fn is_interrupted(&self, origin: MapOrigin) -> Option<usize> {
         let begun = self.map(origin).is_some() || origin == MapOrigin::BiosE820 && self.heading;
-        self.unknown_line.filter(|_| begun)
+        self.other_line.filter(|_| begun)
     }
 
     /// Messages are missing at this line. Lines of the maps are among them only before the memory is set up.

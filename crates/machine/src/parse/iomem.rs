@@ -35,7 +35,7 @@ pub(super) struct Listings {
     top: u64,
     /// The rows of the current listing: start, end, indentation.
     seen: HashSet<(u64, u64, usize)>,
-    /// The first line since the last row of which nothing is known.
+    /// The first line of another kind since the last row.
     interrupted: Option<usize>,
     total: usize,
 }
@@ -50,7 +50,7 @@ impl Listings {
         self.total
     }
 
-    /// Takes notice of a line of which nothing is known: if the listing goes on behind it, it may have been a row.
+    /// Takes notice of a line that is no row: if the listing goes on behind it, it may have been one.
     pub(super) fn interrupt(&mut self, line: usize) {
         self.interrupted.get_or_insert(line);
     }
@@ -155,7 +155,7 @@ impl Listings {
             return (Vec::new(), false);
         }
         if let Some(line) = lost {
-            let text = "the line is not understood: an entry of /proc/iomem is lost".to_owned();
+            let text = "the line is none of /proc/iomem, which goes on behind it or ends there: an entry may be lost".to_owned();
             notes.push(Note { line, text, unreadable: true });
         }
         (with_depths(listing), lost.is_some())

@@ -63,7 +63,7 @@ fn prepend(boot: &mut Boot, beginning: Boot) {
         saw_ivrs,
         efi_entries: _,
         in_map: _,
-        unknown_line: _,
+        other_line: _,
         dropped_line,
     } = beginning;
     boot.banner |= banner;

@@ -181,7 +181,7 @@ impl Ranges {
             push_note(notes, Note { line: first.line, text, unreadable: false });
         }
         if let Some(line) = lost {
-            let text = "the line is not understood: a range of the list is lost".to_owned();
+            let text = "the line is none of the ranges, which go on behind it or end there: a range may be lost".to_owned();
             push_note(notes, Note { line, text, unreadable: true });
         }
         (ranges.into_iter().map(|range| range.entry(kind(range.number))).collect(), lost.is_some())

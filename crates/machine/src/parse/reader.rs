@@ -172,9 +172,6 @@ impl<'n> Reader<'n> {
         if damage::is_missed(message) {
             self.boot.dropped(line);
         }
-        self.boot.in_map = None;
-        self.boot.unknown_line.get_or_insert(line);
-        self.iomem.interrupt(line);
         if after_map && damage::is_of_map(message) {
             self.boot.lose(line, "this looks like the end of a map line: an entry is cut");
             Use::OfMap
@@ -293,7 +290,7 @@ impl<'n> Reader<'n> {
                 self.new_boot(line.number);
             }
             self.boot.heading = true;
-            self.boot.unknown_line = None;
+            self.boot.other_line = None;
             return Ok(true);
         }
         if let Some((origin, at)) = e820::head(&line.text, body) {
@@ -351,10 +348,10 @@ impl<'n> Reader<'n> {
                         self.boot.drop_map(origin);
                     }
                 } else if let Some(line) = self.boot.is_interrupted(origin) {
-                    let text = "the line is not understood, and the map goes on behind it: an entry may be lost";
+                    let text = "the line is none of the map, which goes on behind it: an entry may be lost";
                     self.boot.lose(line, text);
                 }
-                self.boot.unknown_line = None;
+                self.boot.other_line = None;
                 let entries = self.boot.push_entry(origin, entry);
                 self.limit(line, entries, "entries of a map")?;
             }
@@ -397,6 +394,9 @@ impl<'n> Reader<'n> {
             self.boot.machine.kernel_banner = Some(banner.to_owned()).filter(|b| !b.is_empty());
             return true;
         }
+        // Known or not: a map is printed in one go, and so is a listing.
+        self.boot.other_line.get_or_insert(line.number);
+        self.iomem.interrupt(line.number);
         self.boot.in_map = None;
         if rest.starts_with("efi:") || rest.starts_with("EFI: ") {
             let at = body + "efi:".len();
