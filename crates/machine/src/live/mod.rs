@@ -8,6 +8,7 @@ mod platform;
 
 pub use cpu::CpuidLeaf;
 pub use memory::firmware_memory;
+pub(crate) use platform::{MULTIPROCESSOR_WAKEUP, mp_wakeup_in};
 
 use crate::model::{Machine, Note};
 use crate::parse;

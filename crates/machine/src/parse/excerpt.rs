@@ -7,7 +7,7 @@ use super::cursor::Cursor;
 use super::damage;
 use super::e820::{self, MapLine};
 use super::platform;
-use super::reader::{Use, uses};
+use super::reader::{Use, read, uses};
 use super::text::{Line, Lines};
 
 /// Stands for one or more lines that were left out; a known line never looks so.
@@ -30,6 +30,17 @@ pub(crate) trait Scrub {
 /// Lines that are known by their beginning alone; the rest is left out.
 const BEGINNINGS: [&str; 3] = ["DMAR: ", "DMAR-IR: ", "AMD-Vi: "];
 
+/// Words that are known wherever they stand in a message: it is kept from them on.
+const WITHIN: [&str; 7] = [
+    "last_pfn = ",
+    "max_arch_pfn = ",
+    "RMP table physical range [",
+    "Reserving start/end of RMP table on a 2MB boundary [",
+    "AMD Secure Encrypted Virtualization (SEV) active",
+    "Memory Encryption Features active:",
+    "out of order E820 entry",
+];
+
 /// Headers of map files that [`super::machine`] reads.
 const HEADERS: [&str; 5] = ["machine", "kernel", "efi", "uv", "cpu"];
 
@@ -41,7 +52,6 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
     let mut out = String::new();
     let mut last_kept = String::new();
     let mut within_gap = false;
-    let mut trailing = false;
     for (line, used) in Lines::new(bytes).zip(uses(bytes)) {
         let mut kept = match used {
             Use::Blank => String::new(),
@@ -61,10 +71,7 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
             kept = format!("{} {rest}", damage::DROPPED).trim_end().to_owned();
         }
         if kept == last_kept && BEGINNINGS.iter().any(|b| kept.starts_with(b)) {
-            // Known, so that it is no gap.
-            out.push('\n');
-            trailing = true;
-            continue;
+            LEFT_OUT.clone_into(&mut kept);
         }
         let gap = kept == LEFT_OUT || within_gap && (kept.is_empty() || kept == "#");
         if gap {
@@ -74,14 +81,14 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
         } else {
             last_kept.clone_from(&kept);
         }
-        (within_gap, trailing) = (gap, gap);
+        within_gap = gap;
         out.push_str(&kept);
         out.push('\n');
         if used == Use::Refused {
             break;
         }
     }
-    if trailing {
+    if within_gap {
         // How much follows is of no interest, and in a live log it grows.
         out.truncate(out.trim_end_matches('\n').len());
         out.push('\n');
@@ -194,6 +201,25 @@ fn log(rest: &str, scrub: &dyn Scrub) -> Option<String> {
     if let Some(ids) = rest.strip_prefix("DMI:") {
         return Some(format!("DMI: {}", scrub.hardware(ids.trim())));
     }
-    let beginning = BEGINNINGS.iter().find(|b| rest.starts_with(**b))?;
-    Some(format!("{beginning}{LEFT_OUT}"))
+    if let Some(beginning) = BEGINNINGS.iter().find(|b| rest.starts_with(**b)) {
+        return Some(format!("{beginning}{LEFT_OUT}"));
+    }
+    Some(scrub.text(cut(rest)?.trim_end()))
+}
+
+/// The part of a message that says the same as all of it, where what stands around that may be anything.
+fn cut(rest: &str) -> Option<String> {
+    let part = if let Some(tail) = rest.strip_prefix(platform::MEMORY_FAILURE) {
+        // Which processes had such a page is told behind its number.
+        let number = tail.split(':').next().unwrap_or_default();
+        format!("{}{number}:", platform::MEMORY_FAILURE)
+    } else if let Some((_, version)) = rest.split_once(platform::SNP_API) {
+        // Before it stands a device.
+        format!("ccp{}{version}", platform::SNP_API)
+    } else {
+        let at = WITHIN.iter().filter_map(|words| rest.find(words)).min()?;
+        rest[at..].to_owned()
+    };
+    let says = |text: &str| read("", text.as_bytes()).ok();
+    (says(&part) == says(rest)).then_some(part)
 }
