@@ -95,9 +95,11 @@ pub fn total(ranges: &[PhysRange]) -> u64 {
 
 /// The part of `list` between the ends of `other`: a few ranges are held against a long list in no time.
 fn near<'a>(list: &'a [PhysRange], other: &[PhysRange]) -> &'a [PhysRange] {
-    let (Some(first), Some(last)) = (other.first(), other.last()) else { return &[] };
+    let (Some(first), Some(end)) = (other.first(), other.last().map(|range| range.end())) else {
+        return &[];
+    };
     let from = list.partition_point(|range| range.end() <= first.start());
-    let to = list.partition_point(|range| range.start() < last.end());
+    let to = list.partition_point(|range| range.start() < end);
     list.get(from..to).unwrap_or_default()
 }
 

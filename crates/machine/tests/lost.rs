@@ -256,15 +256,11 @@ fn an_efi_map_is_whole_by_its_own_entries() {
     let cut = map.replace("range=[0x0000000010000000-", "range=[0xzz-");
     let machine = both("unreadable", &format!("{cut}{runtime}"));
     assert!(machine.lost.efi_map && !is_efi_map_whole(&machine));
-    let many: String = (0..=parse::MAX_ENTRIES as u64)
-        .map(|n| {
-            format!(
-                "efi: mem{n}: type=7, attr=0xf, range=[{:#x}-{:#x}) (0MB)\n",
-                n << 13,
-                (n << 13) + 4096
-            )
-        })
-        .collect();
+    let entry = |n: usize| {
+        let start = n << 13;
+        format!("efi: mem{n}: type=7, attr=0xf, range=[{start:#x}-{:#x}) (0MB)\n", start + 4096)
+    };
+    let many: String = (0..=parse::MAX_ENTRIES).map(entry).collect();
     assert!(read(&format!("{many}{runtime}")).lost.efi_map, "full");
 }
 

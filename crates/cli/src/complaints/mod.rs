@@ -149,7 +149,7 @@ fn errno_of(line: &str, of_call: bool) -> Option<(&'static str, i32)> {
     found.map(|(name, number, ..)| (*name, *number))
 }
 
-/// The number at the end, if it is written as an errno: "kexec_load: -99", "errno 99", "os error 99", or nothing
+/// The number at the end, if it is written as an errno: `kexec_load: -99`, `errno 99`, `os error 99`, or nothing
 /// but it. `= -1` is what a call returns for any.
 fn last_errno(line: &str) -> Option<i32> {
     let line = line.trim_end_matches(|c| !is_of_word(c));

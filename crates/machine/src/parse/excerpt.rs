@@ -68,7 +68,8 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
         };
         if tells_of_dropped(&line, used) {
             let rest = if used == Use::Unknown { "" } else { kept.as_str() };
-            kept = format!("{} {rest}", damage::DROPPED).trim_end().to_owned();
+            let dropped = format!("{} {rest}", damage::DROPPED);
+            dropped.trim_end().clone_into(&mut kept);
         }
         if kept == last_kept && BEGINNINGS.iter().any(|b| kept.starts_with(b)) {
             LEFT_OUT.clone_into(&mut kept);

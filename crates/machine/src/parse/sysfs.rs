@@ -96,8 +96,8 @@ impl Records {
         let mut entries = Vec::new();
         for (index, r) in self.memmap {
             match (r.start, r.end, r.kind) {
-                (Some(start), Some(last), Some(kind)) if last < PHYS_LIMIT => {
-                    entries.push(MapEntry { start, last, kind, line: r.line });
+                (Some(start), Some(end), Some(kind)) if end < PHYS_LIMIT => {
+                    entries.push(MapEntry { start, last: end, kind, line: r.line });
                 }
                 _ => {
                     lost.firmware_memmap = true;
@@ -110,15 +110,13 @@ impl Records {
             let range = r.start.zip(r.pages).and_then(|(start, pages)| {
                 PhysRange::from_len(start, pages.checked_mul(EFI_PAGE)?).ok()
             });
-            match (range, r.number.and_then(|n| u32::try_from(n).ok())) {
-                (Some(range), Some(kind)) => {
-                    let attributes = r.attribute.unwrap_or(0);
-                    runtime.push(EfiDescriptor { range, kind, attributes, line: r.line });
-                }
-                _ => {
-                    lost.efi_runtime_map = true;
-                    push_note(notes, incomplete("/sys/firmware/efi/runtime-map", index, r.line));
-                }
+            let kind = r.number.and_then(|n| u32::try_from(n).ok());
+            if let (Some(range), Some(kind)) = (range, kind) {
+                let attributes = r.attribute.unwrap_or(0);
+                runtime.push(EfiDescriptor { range, kind, attributes, line: r.line });
+            } else {
+                lost.efi_runtime_map = true;
+                push_note(notes, incomplete("/sys/firmware/efi/runtime-map", index, r.line));
             }
         }
         (entries, runtime)
