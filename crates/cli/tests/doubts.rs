@@ -51,6 +51,17 @@ fn with(old: &str, new: &str) -> String {
     base.replace(old, new)
 }
 
+/// `/proc/iomem` of it.
+fn iomem() -> String {
+    "00000000-00000fff : Reserved\n00001000-0009ffff : System RAM\n000a0000-000fffff : Reserved\n\
+     00100000-c51aefff : System RAM\nc51af000-cb67dfff : Reserved\n\
+     cb67e000-cd77dfff : ACPI Non-volatile Storage\ncd77e000-cd7fdfff : ACPI Tables\n\
+     cd7fe000-ce7fffff : System RAM\nce800000-cfffffff : Reserved\n\
+     fec00000-fec003ff : IOAPIC 0\nfee00000-fee00fff : Local APIC\n\
+     100000000-42effffff : System RAM\n"
+        .to_owned()
+}
+
 /// `base` up to and with the line that holds `end`.
 fn up_to(end: &str) -> String {
     let base = base();
@@ -89,6 +100,25 @@ fn a_map_that_is_not_whole_is_no_map_to_judge_by() {
                 "[    0.000000] BIOS-e820: [mem 0x0000000000100000-0x00000000c51aefff] usable\n",
                 "[    0.000000] BIOS-e820: [mem 0x0000000000100000-0x00000000011aefff] usable\n",
             ) + memory,
+        ),
+        (
+            "a serial console had no time for a line in the middle, and says so",
+            with(
+                "[    0.000000] BIOS-e820: [mem 0x00000000ce800000-0x00000000cfffffff] reserved\n",
+                "** 1 printk messages dropped **\n",
+            ),
+        ),
+        (
+            "a line in the middle lost a colon",
+            with("BIOS-e820: [mem 0x00000000ce800000", "BIOS-e820 [mem 0x00000000ce800000"),
+        ),
+        (
+            "a line in the middle lost its beginning, behind the time",
+            with("BIOS-e820: [mem 0x00000000ce800000-0x", "0x"),
+        ),
+        (
+            "/proc/iomem behind the log, whole but for the colon of one row",
+            base() + &iomem().replace("ce800000-cfffffff :", "ce800000-cfffffff"),
         ),
         (
             "a change of the map that cannot be read",
@@ -130,6 +160,9 @@ fn a_map_that_is_not_whole_is_no_map_to_judge_by() {
 fn what_agrees_is_no_doubt() {
     let memory = "[    0.020000] Memory: 15890000K/16598336K available (20480K kernel code)\n";
     assert_eq!(check(&(base() + memory), &FACTS), SAFE);
+    assert_eq!(check(&(base() + &iomem()), &FACTS), SAFE);
+    // Messages that were dropped when the memory was set up are none of its lines.
+    assert_eq!(check(&(base() + "** 9 printk messages dropped **\n"), &FACTS), SAFE);
     let user = with("ro quiet", "ro mem=20G").replace(
         "[    0.000000] efi: EFI v2.7",
         "[    0.000000] user-defined physical RAM map:\n\
@@ -174,6 +207,64 @@ fn an_efi_memory_map_with_holes_vouches_for_nothing() {
     let whole = efi([0, 1, 2]);
     let cut = &whole[..whole.find("[    0.000000] efi: mem02").unwrap()];
     assert_eq!(check(cut, &facts), UNKNOWN, "it ends below the RAM of the e820 map");
+}
+
+/// Other sources of a map, and a boot in two parts: what was left out of them in silence was safe.
+#[test]
+fn what_is_dropped_is_told() {
+    const GBPAGES: &str = "Using GB pages for direct mapping\n";
+    // A Superdome Flex: RAM that is mapped over the end of a node is forbidden.
+    let list: [(u64, u64, bool); 9] = [
+        (0, 0x9ffff, true),
+        (0xa_0000, 0xf_ffff, false),
+        (0x10_0000, 0x7bff_ffff, true),
+        (0x7c00_0000, 0x8fff_ffff, false),
+        (0x1_0000_0000, 0x2f_7fff_ffff, true),
+        (0x2f_8000_0000, 0x30_3fff_ffff, false),
+        (0x30_4000_0000, 0x5f_7bff_ffff, true),
+        (0x5f_7c00_0000, 0x60_3fff_ffff, false),
+        (0xa0_0000_0000, 0xa0_ffff_ffff, false),
+    ];
+    let ranges = |between: &str| {
+        let line = |&(start, last, ram): &(u64, u64, bool)| {
+            let before = if start == 0x5f_7c00_0000 { between } else { "" };
+            format!("{before}{start:016x}-{last:016x} ({})\n", u8::from(!ram))
+        };
+        list.iter().fold("MEMORY RANGES\n".to_owned(), |text, entry| text + &line(entry)) + GBPAGES
+    };
+    let uv = ["--uv", "on", "--consumer", "5.15.100", "--producer", "6.1.50"];
+    let (status, whole) = identmap("check", &ranges(""), &uv);
+    let (with_a_line, report) = identmap("check", &ranges("[ 1234.5] audit: a line\n"), &uv);
+    assert_eq!((status, with_a_line), (1, 1), "{whole}{report}");
+    assert!(report.contains("exposure") && report.contains("the memory map"), "{report}");
+    let memmap = |skip: &str| -> String {
+        let entry = |(n, &(start, last, ram)): (usize, &(u64, u64, bool))| {
+            let kind = if ram { "System RAM" } else { "Reserved" };
+            let path = format!("/sys/firmware/memmap/{n}");
+            format!("{path}/start:{start:#x}\n{path}/end:{last:#x}\n{path}/type:{kind}\n")
+        };
+        let all: String = list.iter().enumerate().map(entry).collect();
+        all.lines()
+            .filter(|l| !l.starts_with(skip))
+            .flat_map(|l| [l, "\n"])
+            .chain([GBPAGES])
+            .collect()
+    };
+    assert_eq!(check(&memmap("-"), &uv), 1);
+    assert_eq!(check(&memmap("/sys/firmware/memmap/7/end"), &uv), UNKNOWN);
+    assert_eq!(check(&memmap("/sys/firmware/memmap/7/"), &uv), UNKNOWN);
+
+    let end = "BIOS-e820: [mem 0x000000807f100000-0x000000807f1fefff] usable\n";
+    let beginning = "Linux version 6.1.50 (a@b) (gcc) #1 SMP\nCommand line: quiet\n\
+                     BIOS-provided physical RAM map:\n\
+                     BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+                     BIOS-e820: [mem 0x0000000000100000-0x000000007fffffff] usable\n\
+                     BIOS-e820: [mem 0x0000007ffe800000-0x000000807f0fffff] reserved\n";
+    let facts = "SEV-SNP: RMP table physical range [0x0000007ffe800000 - 0x000000807f0fffff]\n";
+    let update = "e820: update [mem 0x00000000-0x00000fff] usable ==> reserved\n";
+    for parts in [[beginning, end, update, facts], [end, update, beginning, facts]] {
+        assert_eq!(check(&parts.concat(), &["--consumer", "5.15.100"]), 1, "{parts:?}");
+    }
 }
 
 /// Whose tables are not Linux's own for x86-64, or not modelled.

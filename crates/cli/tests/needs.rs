@@ -123,3 +123,21 @@ fn it_says_of_needs_what_check_says() {
     }
     assert_eq!(met, BTreeSet::from([0, 1, 3]));
 }
+
+/// The map is known to be incomplete, and the verdict of `check` is `UNSAFE` for a reason that is not a need: this was 0.
+#[test]
+fn what_is_not_known_is_not_hidden_by_what_is_unsafe() {
+    let text = "SEV-SNP: RMP table physical range [0x0000007ffe800000 - 0x000000807f0fffff]\n\
+                BIOS-provided physical RAM map:\n\
+                BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
+                BIOS-e820: [mem 0x0000000000100000-0x000000007fffffff] usable\n\
+                BIOS-e820: [mem 0x0000007ffe800000-0x000000807f0fffff] reserved\n\
+                BIOS-e820: [mem 0x000000807f100000-0x000000807f1fefff] usable\n\
+                e820: update [mem 0xzz-0x1000] usable ==> reserved\n";
+    let path = std::env::temp_dir().join(format!("identmap-needs-{}.txt", std::process::id()));
+    std::fs::write(&path, text).unwrap();
+    let line = format!("--consumer 5.15.100 {}", path.display());
+    let (check, needs) = (identmap(&format!("check {line}")).1, needs(&line).1);
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!((check, needs), (1, 3));
+}

@@ -16,6 +16,9 @@ pub struct MapDoubt {
 
 const LOG: &str = "give the whole boot log (dmesg), or /proc/iomem read as root";
 const IOMEM: &str = "give /proc/iomem whole, read as root";
+const MEMMAP: &str = "give all of `grep . /sys/firmware/memmap/*/*`, the whole boot log, or /proc/iomem read as root";
+const RANGES: &str =
+    "give all of what kexec -d prints, the whole boot log, or /proc/iomem read as root";
 
 /// Every reason to distrust [`Layout::of`] of this machine. Empty: none was found.
 #[must_use]
@@ -26,18 +29,21 @@ pub fn map_doubts(machine: &Machine) -> Vec<MapDoubt> {
     match layout.origin() {
         LayoutOrigin::Iomem => {
             if machine.lost.iomem {
-                doubt("a line of /proc/iomem is cut".to_owned(), IOMEM);
+                doubt("a line of /proc/iomem is cut, missing or cannot be read".to_owned(), IOMEM);
             }
             if let Some(why) = iomem_ends_early(machine) {
                 doubt(why, IOMEM);
             }
         }
         LayoutOrigin::Map(origin) => {
-            if machine.lost.map {
-                doubt(
-                    "an entry of it, or a change to it, is cut or cannot be read".to_owned(),
-                    LOG,
-                );
+            let (lost, supply) = match origin {
+                MapOrigin::FirmwareMemmap => (machine.lost.firmware_memmap, MEMMAP),
+                MapOrigin::KexecRanges => (machine.lost.kexec_ranges, RANGES),
+                _ => (machine.lost.map, LOG),
+            };
+            if lost {
+                let why = "an entry of it, or a change to it, is cut, missing or cannot be read";
+                doubt(why.to_owned(), supply);
             }
             if origin == MapOrigin::BootParams && machine.lost.boot_params {
                 let why =
@@ -64,17 +70,21 @@ pub fn map_doubts(machine: &Machine) -> Vec<MapDoubt> {
     found
 }
 
-/// Whether the EFI memory map, if there is one, is all of it: no entry lost, and none of the RAM that the
-/// firmware's other map has lies past its end.
+/// Whether the EFI memory map or, where that has no run-time data, the run-time map is all of it, if there is one: no
+/// entry lost, and none of the RAM that the firmware's other map has lies past its end.
 #[must_use]
 pub fn is_efi_map_whole(machine: &Machine) -> bool {
     /// `EfiConventionalMemory` (UEFI 2.10, table 7.10).
     const CONVENTIONAL: u32 = 7;
+    /// `EfiRuntimeServicesData`.
+    const RUNTIME_DATA: u32 = 6;
     // A kernel that was entered by kexec is handed the run-time entries alone.
     let of_ram = machine.efi.memory_map.iter().any(|d| d.kind == CONVENTIONAL);
     let end = machine.efi.memory_map.iter().map(|d| d.range.end()).max();
     let ram = Layout::of_firmware(machine).and_then(|layout| ram_end(&layout));
-    !machine.lost.efi_map && (!of_ram || ram.is_none_or(|ram| Some(ram) <= end))
+    let has_data = machine.efi.memory_map.iter().any(|d| d.kind == RUNTIME_DATA);
+    let lost = machine.lost.efi_map || machine.lost.efi_runtime_map && !has_data;
+    !lost && (!of_ram || ram.is_none_or(|ram| Some(ram) <= end))
 }
 
 fn ram_end(layout: &Layout) -> Option<PhysAddr> {

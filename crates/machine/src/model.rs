@@ -375,10 +375,16 @@ pub struct Note {
 pub struct Lost {
     /// An entry of the kernel's memory map, or a change to it.
     pub map: bool,
+    /// An entry of `/sys/firmware/memmap`.
+    pub firmware_memmap: bool,
+    /// A range of `kexec -d`.
+    pub kexec_ranges: bool,
     /// A line of `/proc/iomem`.
     pub iomem: bool,
     /// An entry of the EFI memory map.
     pub efi_map: bool,
+    /// An entry of the EFI run-time map.
+    pub efi_runtime_map: bool,
     /// Entries of `boot_params`' map beyond those that have room there.
     pub boot_params: bool,
 }

@@ -1,7 +1,7 @@
 //! Algebra of sets of bytes, each a sorted list of disjoint ranges.
 //!
 //! [`normalise`] makes such a list out of any; the other functions take lists
-//! in that form and return lists in that form, by one linear merge. Fed with
+//! in that form and return lists in that form, by one linear merge of the parts that meet. Fed with
 //! other lists they return something useless, but they return.
 
 use identmap::PhysRange;
@@ -45,7 +45,8 @@ pub fn union(a: &[PhysRange], b: &[PhysRange]) -> Vec<PhysRange> {
 #[must_use]
 pub fn intersect(a: &[PhysRange], b: &[PhysRange]) -> Vec<PhysRange> {
     let mut out = Vec::new();
-    let (mut rest_a, mut rest_b) = (a, b);
+    let mut rest_a = near(a, b);
+    let mut rest_b = near(b, rest_a);
     while let (Some((&x, tail_a)), Some((&y, tail_b))) =
         (rest_a.split_first(), rest_b.split_first())
     {
@@ -63,7 +64,7 @@ pub fn intersect(a: &[PhysRange], b: &[PhysRange]) -> Vec<PhysRange> {
 #[must_use]
 pub fn subtract(a: &[PhysRange], b: &[PhysRange]) -> Vec<PhysRange> {
     let mut out = Vec::with_capacity(a.len());
-    let mut rest_b = b;
+    let mut rest_b = near(b, a);
     for &whole in a {
         let mut left = Some(whole);
         while let (Some(current), Some((&hole, tail))) = (left, rest_b.split_first()) {
@@ -90,6 +91,16 @@ pub fn subtract(a: &[PhysRange], b: &[PhysRange]) -> Vec<PhysRange> {
 #[must_use]
 pub fn total(ranges: &[PhysRange]) -> u64 {
     ranges.iter().fold(0, |sum, range| sum.saturating_add(range.len()))
+}
+
+/// The part of `list` between the ends of `other`: a few ranges are held against a long list in no time.
+fn near<'a>(list: &'a [PhysRange], other: &[PhysRange]) -> &'a [PhysRange] {
+    let (Some(first), Some(end)) = (other.first(), other.last().map(|range| range.end())) else {
+        return &[];
+    };
+    let from = list.partition_point(|range| range.end() <= first.start());
+    let to = list.partition_point(|range| range.start() < end);
+    list.get(from..to).unwrap_or_default()
 }
 
 /// Appends a range that starts at or after the last one's start.

@@ -206,16 +206,12 @@ struct Context<'a> {
 
 impl Context<'_> {
     /// One range of those that it may lie in, as if it were the only one.
-    fn place(&self, need: &Need, range: PhysRange) -> PlaceRow {
-        let place = match &need.place {
-            Place::Within { len, basis, .. } => {
-                Place::Within { ranges: vec![range], len: *len, basis: *basis }
-            }
-            place => place.clone(),
-        };
-        let need = Need { place, ..need.clone() };
+    fn place(&self, need: &mut Need, range: PhysRange) -> PlaceRow {
+        if let Place::Within { ranges, .. } = &mut need.place {
+            *ranges = vec![range];
+        }
         let under: Vec<UnderRow> =
-            self.audit.scenes.iter().map(|scene| under_row(&need, &[range], scene)).collect();
+            self.audit.scenes.iter().map(|scene| under_row(need, &[range], scene)).collect();
         let pages: BTreeSet<_> = under.iter().flat_map(|row| row.pages.iter().copied()).collect();
         PlaceRow {
             range: range.into(),
@@ -264,6 +260,7 @@ impl Context<'_> {
         let certain = ways.iter().any(Vec::is_empty);
         let in_words = |way: &Vec<Condition>| way.iter().map(ToString::to_string).collect();
         let by = requested_since(self.machine, layout, self.kind, need);
+        let mut alone = need.clone();
         NeedRow {
             what: need.what.clone(),
             place: Some(match need.place {
@@ -271,7 +268,7 @@ impl Context<'_> {
                 Place::Within { .. } => "in",
                 Place::Unknown => "unknown",
             }),
-            ranges: ranges.iter().map(|range| self.place(need, *range)).collect(),
+            ranges: ranges.iter().map(|range| self.place(&mut alone, *range)).collect(),
             bytes: match &need.place {
                 Place::Known(range) => Some(range.len()),
                 Place::Within { len, .. } => *len,
@@ -367,8 +364,16 @@ fn under_row(need: &Need, places: &[PhysRange], scene: &Scene) -> UnderRow {
         Fate::PlaceUnknown => ("unknown", Vec::new()),
     };
     let over = |run: &&Run| !ranges::intersect(places, &[run.range()]).is_empty();
-    let pages: BTreeSet<_> =
-        scene.coverage.runs.iter().filter(over).map(|run| run.size()).collect();
+    let runs = match (places.first(), places.last()) {
+        (Some(first), Some(last)) => {
+            let runs = &scene.coverage.runs;
+            let from = runs.partition_point(|run| run.range().end() <= first.start());
+            let to = runs.partition_point(|run| run.range().start() < last.end());
+            runs.get(from..to).unwrap_or_default()
+        }
+        _ => &[],
+    };
+    let pages: BTreeSet<_> = runs.iter().filter(over).map(|run| run.size()).collect();
     // Where it lies for certain.
     let first = match need.place {
         Place::Known(range) => Some(range.start()),

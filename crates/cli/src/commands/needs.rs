@@ -24,7 +24,8 @@ pub(crate) fn run(args: &Needs, output: &Output) -> Result<Status, Failure> {
     let of_needs = ["gap", "luck", "preflight-fault"];
     let found = audit.findings.iter().filter(|finding| of_needs.contains(&finding.id));
     let worst = found.map(identmap_audit::Finding::verdict).max();
-    Ok(match worst.max((audit.verdict == Verdict::Unknown).then_some(Verdict::Unknown)) {
+    let unknown = audit.findings.iter().any(|finding| finding.verdict() == Verdict::Unknown);
+    Ok(match worst.max(unknown.then_some(Verdict::Unknown)) {
         Some(Verdict::Unsafe) => Status::Problem,
         Some(Verdict::Unknown) => Status::Unknown,
         Some(Verdict::Safe) | None => Status::Safe,

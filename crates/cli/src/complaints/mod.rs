@@ -61,10 +61,9 @@ fn read_as(text: &[u8], ram: Option<u64>, message: bool) -> Vec<LoadError> {
 
 /// What one line complains of, if it does.
 fn complaint(number: usize, line: &str, message: bool) -> Option<LoadError> {
-    let said: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
     let error = |call: Option<Call>, errno: Option<(&'static str, i32)>, causes| LoadError {
         line: number,
-        said: said.clone(),
+        said: line.chars().filter(|c| !c.is_control()).take(200).collect(),
         call: call.map(call_name),
         errno: errno.map(|(name, _)| name),
         number: errno.map(|(_, number)| number),
@@ -106,40 +105,67 @@ fn call_name(call: Call) -> &'static str {
 
 /// The system call that a line says has failed.
 fn call_of(line: &str) -> Option<Call> {
-    let said = |words: &[&str]| words.iter().any(|word| line.contains(word));
-    if said(&["kexec_file_load"]) {
+    if has_word(line, "kexec_file_load") {
         Some(Call::FileLoad)
-    } else if said(&["kexec_load", "kexec unload failed"]) {
+    } else if has_word(line, "kexec_load") || line.contains("kexec unload failed") {
         Some(Call::Load)
-    } else if said(&["kexec failed:"]) {
+    } else if line.contains("kexec failed:") {
         Some(Call::Reboot)
     } else {
         None
     }
 }
 
+fn is_of_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+/// Whether `word` stands there by itself: `kexec_load_disabled` is a setting.
+fn has_word(line: &str, word: &str) -> bool {
+    line.match_indices(word).any(|(at, _)| {
+        !line[..at].ends_with(is_of_word) && !line[at + word.len()..].starts_with(is_of_word)
+    })
+}
+
 /// The errno that a line names: by its text behind a colon, by name, or by number. Where no call is named, only
 /// a line that is nothing but a name: "Invalid argument" may be anybody's.
 fn errno_of(line: &str, of_call: bool) -> Option<(&'static str, i32)> {
-    let words: Vec<&str> = line
-        .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .filter(|w| !w.is_empty())
-        .collect();
-    let by_name = causes::ERRNOS
-        .iter()
-        .find(|(name, ..)| if of_call { words.contains(name) } else { words == [*name] });
-    let by_text = || {
-        causes::ERRNOS.iter().find(|(_, _, glibc, musl)| {
-            line.contains(glibc) || !musl.is_empty() && line.contains(musl)
-        })
+    let found = if of_call {
+        let by_name = || causes::ERRNOS.iter().find(|(name, ..)| has_word(line, name));
+        let by_text = || {
+            causes::ERRNOS.iter().find(|(_, _, glibc, musl)| {
+                line.contains(glibc) || !musl.is_empty() && line.contains(musl)
+            })
+        };
+        let by_number = || {
+            let number = last_errno(line)?;
+            causes::ERRNOS.iter().find(|(_, known, ..)| *known == number)
+        };
+        by_name().or_else(by_text).or_else(by_number)
+    } else {
+        let word = line.trim_matches(|c| !is_of_word(c));
+        causes::ERRNOS.iter().find(|(name, ..)| *name == word)
     };
-    // "kexec_load: -99", "errno 99", as strace and others write it.
-    let by_number = || {
-        let number: i32 = words.last()?.parse().ok()?;
-        causes::ERRNOS.iter().find(|(_, known, ..)| *known == number)
-    };
-    let found = by_name.or_else(|| if of_call { by_text().or_else(by_number) } else { None });
     found.map(|(name, number, ..)| (*name, *number))
+}
+
+/// The number at the end, if it is written as an errno: `kexec_load: -99`, `errno 99`, `os error 99`, or nothing
+/// but it. `= -1` is what a call returns for any.
+fn last_errno(line: &str) -> Option<i32> {
+    let line = line.trim_end_matches(|c| !is_of_word(c));
+    let before = line.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = &line[before.len()..];
+    let named = ["errno", "error"].iter().any(|word| {
+        before.trim_end_matches([' ', ':', '=', '(']).to_ascii_lowercase().ends_with(word)
+    });
+    let negative = before.strip_suffix('-').is_some_and(|before| {
+        let returned = digits == "1" && before.trim_end().ends_with('=');
+        !returned && !before.ends_with(|c: char| !" \t=:(".contains(c))
+    });
+    if !(named || negative || before.is_empty()) {
+        return None;
+    }
+    digits.parse().ok()
 }
 
 /// `entry = … flags = …`, `nr_segments = …` and `segment[N].…`, as kexec(8) prints them with an error.
@@ -291,7 +317,29 @@ mod tests {
         for text in ["Invalid argument", "EINVAL", "errno 22", "22", "-22"] {
             assert_eq!(read_message(text, None)[0].errno, Some("EINVAL"), "{text}");
         }
+        for text in ["(os error 22)", "kexec_load: errno=22", "kexec_file_load = -22"] {
+            assert_eq!(read_message(text, None)[0].errno, Some("EINVAL"), "{text}");
+        }
         assert!(read(b"cp: Invalid argument\nrsync error: EINVAL\nkexec_load ok", None).is_empty());
+    }
+
+    /// Each was taken for an error.
+    #[test]
+    fn settings_and_successes_are_no_errors() {
+        for text in [
+            "kernel.kexec_load_disabled = 1",
+            "kernel.kexec_load_limit_panic = -1",
+            "/proc/sys/kernel/kexec_load_disabled:1",
+            "/sys/kernel/kexec_loaded:1",
+            "/sys/kernel/kexec_crash_loaded:1",
+            "kexec_load successful, took 22",
+            "kexec_load ok 2024-10-22",
+            "kexec_load(0x1, 3, 0x7ff, 0x3e0000) = 0",
+            "kexec_file_load on x86-1",
+            "kexec_load = -1",
+        ] {
+            assert_eq!(read(text.as_bytes(), None), [], "{text}");
+        }
     }
 
     #[test]

@@ -248,6 +248,7 @@ fn runtime_map(inputs: &Inputs, machine: &mut Machine) {
     match parse::runtime_map(inputs.runtime_map.contents()) {
         Ok((map, notes)) => {
             machine.efi.runtime_map = map;
+            machine.lost.efi_runtime_map = notes.iter().any(|note| note.unreadable);
             machine.notes.extend(notes);
         }
         Err(error) => note(machine, true, &format!("/sys/firmware/efi/runtime-map: {error}")),

@@ -8,6 +8,7 @@ mod platform;
 
 pub use cpu::CpuidLeaf;
 pub use memory::firmware_memory;
+pub(crate) use platform::{MULTIPROCESSOR_WAKEUP, mp_wakeup_in};
 
 use crate::model::{Machine, Note};
 use crate::parse;
@@ -261,6 +262,7 @@ fn memory_maps(inputs: &Inputs, machine: &mut Machine) {
     if !inputs.firmware_memmap.files().is_empty() && inputs.firmware_memmap.failure().is_none() {
         match parse::firmware_memmap(inputs.firmware_memmap.contents()) {
             Ok((map, notes)) => {
+                machine.lost.firmware_memmap = notes.iter().any(|note| note.unreadable);
                 machine.maps.push(map);
                 machine.notes.extend(notes);
             }

@@ -75,26 +75,35 @@ pub(super) fn uv(inputs: &Inputs, machine: &mut Machine) {
     }
 }
 
+/// The type of a multiprocessor wakeup structure.
+pub(crate) const MULTIPROCESSOR_WAKEUP: u8 = 0x10;
+
 /// The multiprocessor wakeup structure of the MADT, if it has one: ACPI 6.5, 5.2.12.19, at byte 44 and after.
 /// What is read is the running kernel's copy, in which it may have set the mailbox's address to 0.
 pub(super) fn mp_wakeup(inputs: &Inputs, machine: &mut Machine) {
+    machine.mp_wakeup = inputs.acpi_madt.bytes().and_then(mp_wakeup_in);
+}
+
+/// The same of a MADT.
+pub(crate) fn mp_wakeup_in(madt: &[u8]) -> Option<MpWakeup> {
     const HEADER: usize = 44;
-    const MULTIPROCESSOR_WAKEUP: u8 = 0x10;
-    let mut rest = inputs.acpi_madt.bytes().and_then(|table| table.get(HEADER..));
+    let mut found = None;
+    let mut rest = madt.get(HEADER..);
     while let Some([kind, len, ..]) = rest {
         let len = usize::from(*len);
         let Some(entry) = rest.and_then(|rest| rest.get(..len)).filter(|_| len >= 2) else {
-            return;
+            break;
         };
         if *kind == MULTIPROCESSOR_WAKEUP
             && let (Some(version), Some(mailbox)) = (entry.get(2..4), entry.get(8..16))
         {
             let number = |bytes: &[u8]| bytes.iter().rev().fold(0, |n, &b| n << 8 | u64::from(b));
             let version = u16::try_from(number(version)).unwrap_or(0);
-            machine.mp_wakeup = Some(MpWakeup { version, mailbox: number(mailbox) });
+            found = Some(MpWakeup { version, mailbox: number(mailbox) });
         }
         rest = rest.and_then(|rest| rest.get(len..));
     }
+    found
 }
 
 fn at_least_5_10(release: Option<&str>) -> bool {

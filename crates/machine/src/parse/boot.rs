@@ -33,6 +33,10 @@ pub(super) struct Boot {
     pub(super) efi_entries: u64,
     /// Map that the line before belonged to.
     pub(super) in_map: Option<MapOrigin>,
+    /// The first line of another kind since the last heading or entry of a map.
+    pub(super) other_line: Option<usize>,
+    /// Where the text tells that messages are missing, which may be lines of a map.
+    pub(super) dropped_line: Option<usize>,
 }
 
 /// What to do with an entry of a map.
@@ -120,46 +124,39 @@ impl Boot {
         }
     }
 
+    /// The line before an entry that continues a map, if it may have been an entry too.
+    pub(super) fn is_interrupted(&self, origin: MapOrigin) -> Option<usize> {
+        let begun = self.map(origin).is_some() || origin == MapOrigin::BiosE820 && self.heading;
+        self.other_line.filter(|_| begun)
+    }
+
+    /// Messages are missing at this line. Lines of the maps are among them only before the memory is set up.
+    pub(super) fn dropped(&mut self, line: usize) {
+        if self.machine.ram_kib.is_none() && self.machine.cpu.model.is_none() {
+            self.dropped_line.get_or_insert(line);
+        }
+    }
+
+    /// An entry of the kernel's map, or a change to it, is lost.
+    pub(super) fn lose(&mut self, line: usize, text: &str) {
+        self.machine.lost.map = true;
+        self.note(Note { line, text: text.to_owned(), unreadable: true });
+    }
+
     /// At the end of its text: a boot's log goes on after the map. One that was filtered has no command line
     /// between banner and map, or says so by something else behind it.
     pub(super) fn end(&mut self) {
         let within = self.in_map == Some(MapOrigin::BiosE820);
         if within && self.banner && self.heading && self.machine.cmdline.is_some() {
-            self.machine.lost.map = true;
-            let text = "the log ends within the memory map: what follows is lost".to_owned();
-            self.note(Note { line: 0, text, unreadable: true });
+            self.lose(0, "the log ends within the memory map: what follows is lost");
         }
-    }
-
-    /// Takes in the beginning of this boot's log, which was found after it.
-    fn prepend(&mut self, beginning: Boot) {
-        let from = beginning.machine;
-        let line = beginning.first_line;
-        for map in from.maps {
-            match self.machine.maps.iter_mut().find(|m| m.origin == map.origin) {
-                Some(mine) => {
-                    mine.entries.extend(map.entries);
-                    mine.entries.sort_by_key(|e| e.start);
-                }
-                None => self.machine.maps.push(map),
-            }
+        if let Some(line) = self.dropped_line {
+            self.machine.lost.efi_map = true;
+            self.lose(
+                line,
+                "messages were dropped here: an entry of a memory map, or a change, may be lost",
+            );
         }
-        let mine = &mut self.machine;
-        mine.kernel = mine.kernel.take().or(from.kernel);
-        mine.kernel_banner = mine.kernel_banner.take().or(from.kernel_banner);
-        mine.cmdline = mine.cmdline.take().or(from.cmdline);
-        mine.nogbpages = mine.nogbpages.or(from.nogbpages);
-        mine.lost.map |= from.lost.map;
-        mine.lost.efi_map |= from.lost.efi_map;
-        mine.last_pfn = mine.last_pfn.max(from.last_pfn);
-        mine.ram_kib = mine.ram_kib.or(from.ram_kib);
-        self.heading = true;
-        self.banner |= beginning.banner;
-        for note in from.notes {
-            self.note(note);
-        }
-        let text = "the map continues here, out of order; no byte is in both parts, so they are taken for one boot";
-        self.note(Note { line, text: text.to_owned(), unreadable: false });
     }
 
     /// A kernel that was started to save a crash dump sees only the memory reserved for it.
@@ -172,39 +169,6 @@ impl Boot {
         let bare = Machine { notes: Vec::new(), ..self.machine.clone() };
         bare != Machine::default()
     }
-}
-
-/// Puts together what is one boot in two parts: consoles that start late (`earlyprintk=xdbc`) print the
-/// beginning of the log after its end. Two boots of one machine share entries; two parts share no byte.
-pub(super) fn join_parts(boots: &mut Vec<Boot>) {
-    let mut at = 1;
-    while at < boots.len() {
-        let (first, second) = (&boots[at - 1], &boots[at]);
-        let headless = !first.heading && !first.banner && first.bios_entries() > 0;
-        if headless && second.heading && second.bios_entries() > 0 && disjoint(first, second) {
-            let beginning = boots.remove(at);
-            boots[at - 1].prepend(beginning);
-        } else {
-            at += 1;
-        }
-    }
-}
-
-fn disjoint(a: &Boot, b: &Boot) -> bool {
-    let entries = |boot: &Boot| {
-        let mut list: Vec<(u64, u64)> = boot
-            .map(MapOrigin::BiosE820)
-            .into_iter()
-            .flat_map(|m| &m.entries)
-            .map(|e| (e.start, e.last))
-            .collect();
-        list.sort_unstable();
-        list
-    };
-    let (a, b) = (entries(a), entries(b));
-    let mut all = [a, b].concat();
-    all.sort_unstable();
-    all.windows(2).all(|w| w[0].1 < w[1].0)
 }
 
 /// The boot to use: the last one that is neither a capture kernel nor a fragment.

@@ -128,7 +128,7 @@ fn mem_type(c: &mut Cursor<'_>) -> Result<MemType, Bad> {
 }
 
 /// The kernel's words for a type: `e820_print_type()` before and after 6.19.
-fn type_words(c: &mut Cursor<'_>) -> Result<MemType, Bad> {
+pub(super) fn type_words(c: &mut Cursor<'_>) -> Result<MemType, Bad> {
     const WORDS: [(&str, MemType); 9] = [
         ("usable", MemType::Usable),
         ("System RAM", MemType::Usable),
@@ -190,15 +190,6 @@ pub(super) fn update(
     let &(word, removes, old) = FORMS.iter().find(|form| text[body..].starts_with(form.0))?;
     let mut c = Cursor::new(text, body + word.len());
     Some(update_tail(&mut c, removes, old, line))
-}
-
-/// `…-0x…ffff] usable`: the rest of a map line whose beginning was cut off.
-pub(super) fn is_tail(text: &str) -> bool {
-    let Some((before, after)) = text.split_once(']') else { return false };
-    let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
-    let digits = hex.len() >= 4 && hex.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut c = Cursor::new(after, 0);
-    digits && type_words(&mut c).is_ok() && !c.rest().contains(char::is_alphanumeric)
 }
 
 fn update_tail(

@@ -6,9 +6,11 @@
 
 use identmap::{PHYS_LIMIT, PhysAddr, PhysRange};
 
+use super::boot::Boot;
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{EfiDescriptor, EfiTable};
+use super::{MAX_ENTRIES, MAX_NOTES};
+use crate::model::{EfiDescriptor, EfiTable, Note};
 
 /// `EFI_MEMORY_RUNTIME`: UEFI 2.10, 7.2.3.
 pub(crate) const ATTR_RUNTIME: u64 = 1 << 63;
@@ -98,6 +100,79 @@ pub(super) fn efi_line(c: &mut Cursor<'_>, line: usize) -> Result<EfiLine, Bad> 
         return Ok(EfiLine::Other);
     }
     tables(rest, c.at()).map(EfiLine::Tables)
+}
+
+impl Boot {
+    /// Takes in a line about EFI. Returns whether it said something.
+    pub(super) fn efi(&mut self, line: usize, result: Result<EfiLine, Bad>) -> bool {
+        let efi = &mut self.machine.efi;
+        match result {
+            Ok(EfiLine::Other) => return false,
+            Ok(EfiLine::MmioRemoval) => {}
+            Ok(EfiLine::Version(version)) => {
+                efi.version = Some(version);
+                efi.booted = Some(true);
+            }
+            Ok(EfiLine::Tables(tables)) => {
+                efi.booted = Some(true);
+                for table in tables {
+                    if efi.tables.len() < MAX_NOTES && !efi.tables.contains(&table) {
+                        efi.tables.push(table);
+                    }
+                }
+            }
+            Ok(EfiLine::RuntimeHeading) => {
+                efi.runtime_map.clear();
+                self.runtime_heading = true;
+                self.efi_entries = 0;
+            }
+            Ok(EfiLine::Descriptor(index, descriptor)) => {
+                efi.booted = Some(true);
+                let map =
+                    if self.runtime_heading { &mut efi.runtime_map } else { &mut efi.memory_map };
+                if index == 0 {
+                    // Printed again after a change: the later one counts.
+                    map.clear();
+                }
+                let full = map.len() >= MAX_ENTRIES;
+                if !full {
+                    map.push(descriptor);
+                }
+                self.efi_entry(index);
+                *self.lost_of_efi() |= full;
+            }
+            Ok(EfiLine::Invalid(index)) => {
+                self.efi_entry(index);
+                let text = format!(
+                    "entry {index} of the EFI memory map is no range of memory: it was left out"
+                );
+                self.note(Note { line, text, unreadable: false });
+            }
+            Err(bad) => {
+                *self.lost_of_efi() = true;
+                let text = format!("a line about EFI cannot be read: {}", bad.expected);
+                self.note(Note { line, text, unreadable: true });
+            }
+        }
+        true
+    }
+
+    /// Entries are numbered from 0, and printed in one go.
+    fn efi_entry(&mut self, index: u64) {
+        if index == 0 {
+            // Printed again: nothing is lost of that yet.
+            *self.lost_of_efi() = false;
+            self.efi_entries = 0;
+        }
+        *self.lost_of_efi() |= index != self.efi_entries;
+        self.efi_entries = index.saturating_add(1);
+    }
+
+    /// Of the map that is being printed.
+    fn lost_of_efi(&mut self) -> &mut bool {
+        let lost = &mut self.machine.lost;
+        if self.runtime_heading { &mut lost.efi_runtime_map } else { &mut lost.efi_map }
+    }
 }
 
 /// `NAME=0xADDR NAME=0xADDR …`; names may hold spaces.

@@ -4,9 +4,10 @@
 //! still name them.
 
 use super::cursor::Cursor;
+use super::damage;
 use super::e820::{self, MapLine};
 use super::platform;
-use super::reader::{Use, uses};
+use super::reader::{Use, read, uses};
 use super::text::{Line, Lines};
 
 /// Stands for one or more lines that were left out; a known line never looks so.
@@ -29,6 +30,17 @@ pub(crate) trait Scrub {
 /// Lines that are known by their beginning alone; the rest is left out.
 const BEGINNINGS: [&str; 3] = ["DMAR: ", "DMAR-IR: ", "AMD-Vi: "];
 
+/// Words that are known wherever they stand in a message: it is kept from them on.
+const WITHIN: [&str; 7] = [
+    "last_pfn = ",
+    "max_arch_pfn = ",
+    "RMP table physical range [",
+    "Reserving start/end of RMP table on a 2MB boundary [",
+    "AMD Secure Encrypted Virtualization (SEV) active",
+    "Memory Encryption Features active:",
+    "out of order E820 entry",
+];
+
 /// Headers of map files that [`super::machine`] reads.
 const HEADERS: [&str; 5] = ["machine", "kernel", "efi", "uv", "cpu"];
 
@@ -46,12 +58,19 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
             Use::Comment => comment(&line.text, scrub),
             Use::TakenAway => "-[".to_owned(),
             Use::Unknown => LEFT_OUT.to_owned(),
-            Use::Tail => tail(&line.text),
+            Use::OfMap => of_map(&line),
+            Use::OfChange => damage::CHANGE_REMAINS.to_owned(),
+            Use::OfRows => damage::ROW_REMAINS.to_owned(),
             Use::Iomem => iomem(&line.text, scrub),
             Use::Read => known(&line, scrub),
             Use::Joined => line.body().map_or(String::new(), |at| scrub.text(&line.text[at..])),
             Use::Refused => REFUSED.to_owned(),
         };
+        if tells_of_dropped(&line, used) {
+            let rest = if used == Use::Unknown { "" } else { kept.as_str() };
+            let dropped = format!("{} {rest}", damage::DROPPED);
+            dropped.trim_end().clone_into(&mut kept);
+        }
         if kept == last_kept && BEGINNINGS.iter().any(|b| kept.starts_with(b)) {
             LEFT_OUT.clone_into(&mut kept);
         }
@@ -78,6 +97,20 @@ pub(crate) fn excerpt(bytes: &[u8], scrub: &dyn Scrub) -> String {
     out
 }
 
+/// Whether messages are missing here.
+fn tells_of_dropped(line: &Line<'_>, used: Use) -> bool {
+    let Some(body) = line.body() else { return false };
+    match used {
+        Use::Blank | Use::Comment | Use::TakenAway | Use::Iomem | Use::Joined | Use::Refused => {
+            false
+        }
+        Use::Unknown if damage::is_missed(&line.text[body..]) => true,
+        Use::Unknown | Use::OfMap | Use::OfChange | Use::OfRows | Use::Read => {
+            damage::is_dropped_before(&line.text, body)
+        }
+    }
+}
+
 fn comment(text: &str, scrub: &dyn Scrub) -> String {
     let header = text.trim_start_matches('#').split_once(':');
     match header.map(|(key, value)| (key.trim(), value.trim())) {
@@ -89,10 +122,12 @@ fn comment(text: &str, scrub: &dyn Scrub) -> String {
 }
 
 /// The end of a map line: the digits and the type that made it look so.
-fn tail(text: &str) -> String {
-    let (before, after) = text.split_once(']').unwrap_or((text, ""));
-    let hex = before.rsplit(['-', 'x']).next().unwrap_or("");
-    format!("0x{hex}]{after}")
+fn of_map(line: &Line<'_>) -> String {
+    let message = line.body().map_or("", |at| &line.text[at..]);
+    match damage::map_rest(message) {
+        Some((hex, after)) => format!("0x{hex}]{after}"),
+        None => damage::MAP_REMAINS.to_owned(),
+    }
 }
 
 /// A line of `/proc/iomem` with its indentation.
@@ -167,6 +202,25 @@ fn log(rest: &str, scrub: &dyn Scrub) -> Option<String> {
     if let Some(ids) = rest.strip_prefix("DMI:") {
         return Some(format!("DMI: {}", scrub.hardware(ids.trim())));
     }
-    let beginning = BEGINNINGS.iter().find(|b| rest.starts_with(**b))?;
-    Some(format!("{beginning}{LEFT_OUT}"))
+    if let Some(beginning) = BEGINNINGS.iter().find(|b| rest.starts_with(**b)) {
+        return Some(format!("{beginning}{LEFT_OUT}"));
+    }
+    Some(scrub.text(cut(rest)?.trim_end()))
+}
+
+/// The part of a message that says the same as all of it, where what stands around that may be anything.
+fn cut(rest: &str) -> Option<String> {
+    let part = if let Some(tail) = rest.strip_prefix(platform::MEMORY_FAILURE) {
+        // Which processes had such a page is told behind its number.
+        let number = tail.split(':').next().unwrap_or_default();
+        format!("{}{number}:", platform::MEMORY_FAILURE)
+    } else if let Some((_, version)) = rest.split_once(platform::SNP_API) {
+        // Before it stands a device.
+        format!("ccp{}{version}", platform::SNP_API)
+    } else {
+        let at = WITHIN.iter().filter_map(|words| rest.find(words)).min()?;
+        rest[at..].to_owned()
+    };
+    let says = |text: &str| read("", text.as_bytes()).ok();
+    (says(&part) == says(rest)).then_some(part)
 }

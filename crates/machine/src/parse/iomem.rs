@@ -1,5 +1,7 @@
 //! `/proc/iomem` (`r_show()` in `kernel/resource.c`): two spaces a level, `%08llx-%08llx : name`.
 
+use std::collections::HashSet;
+
 use identmap::{PhysRange, RangeError};
 
 use super::boot::push_range;
@@ -17,12 +19,24 @@ struct Raw {
     line: usize,
 }
 
+/// One listing.
+#[derive(Default, Debug)]
+struct Listing {
+    rows: Vec<Raw>,
+    /// A row is lost: at this line, or before it.
+    lost: Option<usize>,
+}
+
 /// Collects listings. A text may hold several; see [`Listings::finish`].
 #[derive(Default, Debug)]
 pub(super) struct Listings {
-    all: Vec<Vec<Raw>>,
+    all: Vec<Listing>,
     /// The last top-level start of the current listing.
     top: u64,
+    /// The rows of the current listing: start, end, indentation.
+    seen: HashSet<(u64, u64, usize)>,
+    /// The first line of another kind since the last row.
+    interrupted: Option<usize>,
     total: usize,
 }
 
@@ -34,6 +48,18 @@ impl Listings {
     /// Whether the line before was one of a listing.
     pub(super) fn len(&self) -> usize {
         self.total
+    }
+
+    /// Takes notice of a line that is no row: if the listing goes on behind it, it may have been one.
+    pub(super) fn interrupt(&mut self, line: usize) {
+        self.interrupted.get_or_insert(line);
+    }
+
+    /// Of the current listing, a row is lost at this line.
+    pub(super) fn lose(&mut self, line: usize) {
+        if let Some(listing) = self.all.last_mut() {
+            listing.lost.get_or_insert(line);
+        }
     }
 
     /// Adds the line if it is one. `within`: the line before was one, so a damaged one is recognised too.
@@ -75,39 +101,48 @@ impl Listings {
             let expected = "expected a range whose end is not below its start".to_owned();
             return Err(Bad { at, len: c.at() - at, expected, ended: false });
         }
+        self.total += 1;
+        let row = (start, last, indent);
         let raw = Raw { start, last, indent, name: name.to_owned(), line };
         if self.begins_new_listing(&raw) {
-            self.all.push(Vec::new());
+            self.all.push(Listing::default());
+            self.seen.clear();
+        } else if let Some(interrupted) = self.interrupted {
+            if self.seen.contains(&row) {
+                // Shown once more, behind the listing.
+                return Ok(());
+            }
+            self.lose(interrupted);
         }
-        if let Some(listing) = self.all.last_mut() {
-            if listing.is_empty() || raw.indent <= listing[0].indent {
+        self.interrupted = None;
+        self.seen.insert(row);
+        if let Some(Listing { rows, .. }) = self.all.last_mut() {
+            if rows.first().is_none_or(|first| raw.indent <= first.indent) {
                 self.top = raw.start;
             }
-            listing.push(raw);
-            self.total += 1;
+            rows.push(raw);
         }
         Ok(())
     }
 
     /// Top-level resources ascend; one that goes back to what was already listed starts the next listing.
     fn begins_new_listing(&self, raw: &Raw) -> bool {
-        let Some(first) = self.all.last().and_then(|l| l.first()) else { return true };
+        let Some(first) = self.all.last().and_then(|l| l.rows.first()) else { return true };
         if raw.indent > first.indent || (raw.start, raw.last) == (0, 0) {
             return false;
         }
-        let same = |e: &Raw| (e.start, e.last, e.indent) == (raw.start, raw.last, raw.indent);
-        raw.start < self.top
-            && (raw.start <= first.start || self.all.last().is_some_and(|l| l.iter().any(same)))
+        let same = self.seen.contains(&(raw.start, raw.last, raw.indent));
+        raw.start < self.top && (raw.start <= first.start || same)
     }
 
-    /// The listing to use: the last that is at least half as long as the longest.
-    pub(super) fn finish(mut self, notes: &mut Vec<Note>) -> Vec<IomemEntry> {
-        let longest = self.all.iter().map(Vec::len).max().unwrap_or(0);
-        let Some(chosen) = self.all.iter().rposition(|l| l.len() * 2 >= longest) else {
-            return Vec::new();
+    /// The listing to use: the last that is at least half as long as the longest; and whether a row of it is lost.
+    pub(super) fn finish(mut self, notes: &mut Vec<Note>) -> (Vec<IomemEntry>, bool) {
+        let longest = self.all.iter().map(|l| l.rows.len()).max().unwrap_or(0);
+        let Some(chosen) = self.all.iter().rposition(|l| l.rows.len() * 2 >= longest) else {
+            return (Vec::new(), false);
         };
         let count = self.all.len();
-        let listing = self.all.swap_remove(chosen);
+        let Listing { rows: listing, lost } = self.all.swap_remove(chosen);
         let first_line = listing.first().map_or(0, |r| r.line);
         if count > 1 {
             let text =
@@ -117,9 +152,13 @@ impl Listings {
         if listing.iter().all(|r| r.start == 0 && r.last == 0) {
             let text = "/proc/iomem was read without root: all its addresses are zero".to_owned();
             notes.push(Note { line: first_line, text, unreadable: true });
-            return Vec::new();
+            return (Vec::new(), false);
         }
-        with_depths(listing)
+        if let Some(line) = lost {
+            let text = "the line is none of /proc/iomem, which goes on behind it or ends there: an entry may be lost".to_owned();
+            notes.push(Note { line, text, unreadable: true });
+        }
+        (with_depths(listing), lost.is_some())
     }
 }
 
@@ -193,7 +232,7 @@ mod tests {
             }
         }
         let mut notes = Vec::new();
-        (listings.finish(&mut notes), notes)
+        (listings.finish(&mut notes).0, notes)
     }
 
     fn depths(text: &str) -> Vec<usize> {

@@ -62,34 +62,97 @@ pub(super) fn heading(rest: &str) -> Option<Block> {
     }
 }
 
+/// The ranges of one block.
+#[derive(Default, Debug)]
+struct List {
+    ranges: Vec<RangeLine>,
+    /// A range is lost: at this line, or before it.
+    lost: Option<usize>,
+}
+
+/// The blocks of one kind. Of several, the last that is at least half as long as the longest is used.
+#[derive(Default, Debug)]
+struct Lists {
+    current: List,
+    chosen: List,
+    longest: usize,
+    count: usize,
+}
+
+impl Lists {
+    fn close(&mut self) {
+        let list = core::mem::take(&mut self.current);
+        if list.ranges.is_empty() {
+            return;
+        }
+        self.count += 1;
+        self.longest = self.longest.max(list.ranges.len());
+        if list.ranges.len() * 2 >= self.longest {
+            self.chosen = list;
+        }
+    }
+}
+
 /// The ranges of all blocks.
 #[derive(Default, Debug)]
 pub(super) struct Ranges {
     /// The block that the next range belongs to.
-    pub(super) block: Block,
-    unknown: Vec<RangeLine>,
-    own: Vec<RangeLine>,
-    e820: Vec<RangeLine>,
+    block: Block,
+    /// The first line since the last range or heading that is none of them.
+    interrupted: Option<usize>,
+    unknown: Lists,
+    own: Lists,
+    e820: Lists,
 }
 
 impl Ranges {
-    /// Begins a block: a later one of the same kind replaces the earlier.
+    /// Begins a block.
     pub(super) fn begin(&mut self, block: Block) {
         self.block = block;
-        if let Some(list) = self.list() {
-            list.clear();
+        self.interrupted = None;
+        if let Some(lists) = self.lists() {
+            lists.close();
+        }
+    }
+
+    /// Takes notice of a line that is no range: something printed in between, what is left of a range, or a heading
+    /// that is not known.
+    pub(super) fn interrupt(&mut self, line: usize) {
+        self.interrupted.get_or_insert(line);
+    }
+
+    /// Whether the line before may have been a range.
+    pub(super) fn is_within(&mut self) -> bool {
+        self.interrupted.is_none() && self.lists().is_some_and(|l| !l.current.ranges.is_empty())
+    }
+
+    /// Of the current block, a range is lost at this line.
+    pub(super) fn lose(&mut self, line: usize) {
+        if let Some(lists) = self.lists() {
+            lists.current.lost.get_or_insert(line);
         }
     }
 
     /// Adds a range to the current block; returns how many it has.
     pub(super) fn push(&mut self, range: RangeLine) -> usize {
-        self.list().map_or(0, |list| {
-            list.push(range);
-            list.len()
+        if let Some(line) = self.interrupted.take() {
+            let (untitled, goes_on) =
+                (self.block == Block::Unknown, |last: &RangeLine| range.start > last.last);
+            let last = self.lists().map(|lists| lists.current.ranges.last());
+            if last.is_some_and(|last| last.map_or(!untitled, goes_on)) {
+                self.lose(line);
+            } else {
+                // What went before it was the heading of something else.
+                self.block = Block::Other;
+            }
+        }
+        self.lists().map_or(0, |lists| {
+            lists.current.ranges.push(range);
+            lists.current.ranges.len()
         })
     }
 
-    fn list(&mut self) -> Option<&mut Vec<RangeLine>> {
+    fn lists(&mut self) -> Option<&mut Lists> {
         match self.block {
             Block::Unknown => Some(&mut self.unknown),
             Block::Own => Some(&mut self.own),
@@ -99,21 +162,29 @@ impl Ranges {
     }
 
     /// The map handed to the next kernel: `MEMORY RANGES` before `E820 memmap:`. Without a heading,
-    /// a type 0 gives kexec-tools' numbers away: e820 has none.
-    pub(super) fn finish(self) -> Vec<MapEntry> {
-        let own =
-            |list: Vec<RangeLine>| list.into_iter().map(|r| r.entry(own_type(r.number))).collect();
-        let e820 =
-            |list: Vec<RangeLine>| list.into_iter().map(|r| r.entry(e820_type(r.number))).collect();
-        if !self.own.is_empty() {
-            own(self.own)
-        } else if !self.e820.is_empty() {
-            e820(self.e820)
-        } else if self.unknown.iter().any(|r| r.number == 0) {
-            own(self.unknown)
-        } else {
-            e820(self.unknown)
+    /// a type 0 gives kexec-tools' numbers away: e820 has none. And whether a range of it is lost.
+    pub(super) fn finish(mut self, notes: &mut Vec<Note>) -> (Vec<MapEntry>, bool) {
+        for lists in [&mut self.unknown, &mut self.own, &mut self.e820] {
+            lists.close();
         }
+        let zero = self.unknown.chosen.ranges.iter().any(|r| r.number == 0);
+        let (lists, kind): (Lists, fn(u32) -> MemType) = if self.own.count > 0 {
+            (self.own, own_type)
+        } else if self.e820.count > 0 {
+            (self.e820, e820_type)
+        } else {
+            (self.unknown, if zero { own_type } else { e820_type })
+        };
+        let List { ranges, lost } = lists.chosen;
+        if let (Some(first), 2..) = (ranges.first(), lists.count) {
+            let text = format!("{} lists of ranges: only this one is used", lists.count);
+            push_note(notes, Note { line: first.line, text, unreadable: false });
+        }
+        if let Some(line) = lost {
+            let text = "the line is none of the ranges, which go on behind it or end there: a range may be lost".to_owned();
+            push_note(notes, Note { line, text, unreadable: true });
+        }
+        (ranges.into_iter().map(|range| range.entry(kind(range.number))).collect(), lost.is_some())
     }
 }
 
@@ -310,7 +381,7 @@ mod tests {
                     other => panic!("{line}: {other:?}"),
                 }
             }
-            ranges.finish().iter().map(|e| e.kind).collect::<Vec<_>>()
+            ranges.finish(&mut Vec::new()).0.iter().map(|e| e.kind).collect::<Vec<_>>()
         };
         let (zero, one, seven) = (
             "0000000000000000-0000000000000fff (0)",

@@ -6,11 +6,13 @@
 
 mod boot;
 pub(crate) mod cursor;
+mod damage;
 mod e820;
 mod efi;
 mod error;
 mod excerpt;
 mod iomem;
+mod join;
 mod kexec;
 mod platform;
 mod reader;
@@ -26,7 +28,7 @@ pub(crate) use platform::{set_cmdline, uv_by_firmware};
 pub(crate) use sysfs::Records;
 
 use crate::bundle::Bundle;
-use crate::model::{EfiDescriptor, Machine, MapOrigin, MemMap, Note};
+use crate::model::{EfiDescriptor, Lost, Machine, MapOrigin, MemMap, Note};
 
 /// Largest input that is read, in bytes (64 MiB): a boot log is below 1 MiB, a week of journal below this.
 pub const MAX_INPUT: usize = 64 << 20;
@@ -68,6 +70,7 @@ pub(crate) fn text(name: &str, bytes: &[u8]) -> Result<Machine, ParseError> {
 }
 
 /// Reads `/sys/firmware/memmap` from its files: pairs of path (at least `N/start`) and contents.
+/// An unreadable [`Note`] tells that an entry is missing.
 ///
 /// # Errors
 /// [`ParseError`] where a file holds no address, or one past 52 bits, or no file belongs to the directory.
@@ -75,7 +78,7 @@ pub fn firmware_memmap<'a>(
     files: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<(MemMap, Vec<Note>), ParseError> {
     let mut notes = Vec::new();
-    let (entries, _) = collect(files)?.finish(&mut notes);
+    let (entries, _) = collect(files)?.finish(&mut notes, &mut Lost::default());
     if entries.is_empty() {
         return Err(ParseError::whole(
             "/sys/firmware/memmap",
@@ -93,7 +96,7 @@ pub fn runtime_map<'a>(
     files: impl Iterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<(Vec<EfiDescriptor>, Vec<Note>), ParseError> {
     let mut notes = Vec::new();
-    let (_, descriptors) = collect(files)?.finish(&mut notes);
+    let (_, descriptors) = collect(files)?.finish(&mut notes, &mut Lost::default());
     if descriptors.is_empty() {
         let expected = "expected files N/type, N/phys_addr and N/num_pages";
         return Err(ParseError::whole("/sys/firmware/efi/runtime-map", expected));

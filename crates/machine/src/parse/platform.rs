@@ -150,7 +150,7 @@ fn last_pfn(machine: &mut Machine, rest: &str) {
 
 /// Before what the kernel says of a page with a memory error, which it names by its number: the first word
 /// behind (`pr_fmt` of `mm/memory-failure.c`, Linux 5.10.262 to 7.3.4).
-const MEMORY_FAILURE: &str = "Memory failure: 0x";
+pub(super) const MEMORY_FAILURE: &str = "Memory failure: 0x";
 
 fn memory_failure(machine: &mut Machine, tail: &str) -> bool {
     let Some((digits, _)) = tail.split_once(':') else { return false };
@@ -394,7 +394,7 @@ fn processor(boot: &mut Boot, rest: &str) -> bool {
     if let Some(text) = rest.strip_prefix("virt/tdx: ") {
         return tdx_host(cpu, text);
     }
-    if let Some((_, version)) = rest.split_once(": SEV-SNP API:") {
+    if let Some((_, version)) = rest.split_once(SNP_API) {
         cpu.snp_api = snp_api(version);
         return cpu.snp_api.is_some();
     }
@@ -417,6 +417,9 @@ fn tdx_host(cpu: &mut Cpu, text: &str) -> bool {
     cpu.tdx_host = cpu.tdx_host.max(Some(state));
     true
 }
+
+/// Before the version of AMD's firmware, behind the device's name.
+pub(super) const SNP_API: &str = ": SEV-SNP API:";
 
 /// `1.55 build:32` (`__sev_snp_init_locked()` in `drivers/crypto/ccp/sev-dev.c`).
 fn snp_api(text: &str) -> Option<(u8, u8)> {

@@ -2,16 +2,18 @@
 
 use std::iter::Peekable;
 
-use super::boot::{Boot, Fit, choose, join_parts, push_note};
+use super::boot::{Boot, Fit, choose, push_note};
 use super::cursor::Cursor;
+use super::damage;
 use super::e820::{self, MapLine};
-use super::efi::{self, EfiLine};
+use super::efi;
 use super::error::{Bad, ParseError};
 use super::iomem::{self, Listings};
-use super::kexec::{self, Block, KexecLine, Ranges, Segments};
+use super::join::join_parts;
+use super::kexec::{self, KexecLine, Ranges, Segments};
 use super::text::{Line, Lines};
 use super::{MAX_ENTRIES, MAX_INPUT, MAX_NOTES, Records, platform};
-use crate::model::{CpuVendor, Lost, Machine, MapOrigin, MemMap, Note, Uv};
+use crate::model::{CpuVendor, Machine, MapOrigin, MemMap, Note, Uv};
 
 /// What an unrecognised input is told.
 const FORMATS: &str = "nothing here is known: expected a boot log (dmesg, journalctl -k) with its `BIOS-e820:` lines, \
@@ -46,8 +48,12 @@ pub(super) enum Use {
     TakenAway,
     /// Nothing is known of it.
     Unknown,
-    /// Unknown, and noted as the rest of a map line that was cut.
-    Tail,
+    /// Unknown, and taken for what is left of a line of a map.
+    OfMap,
+    /// Unknown, and taken for what is left of a change to a map.
+    OfChange,
+    /// Unknown, and taken for what is left of a row of a listing.
+    OfRows,
     /// A line of `/proc/iomem`.
     Iomem,
     /// It was read.
@@ -128,27 +134,19 @@ impl<'n> Reader<'n> {
             self.note(line.number, "a line that a diff takes away was left out", false);
             return Ok(Use::TakenAway);
         };
-        let after_map = self.boot.in_map.is_some();
+        if damage::is_dropped_before(&line.text, body) {
+            self.boot.dropped(line.number);
+        }
+        let after_map = line.first || self.boot.in_map.is_some();
+        let after_rows = self.within_iomem || self.ranges.is_within();
         let known = self.listings(line, body)?
             || self.maps(line, body, ahead)?
             || self.log(line, body, ahead);
-        let mut used = match (known, self.within_iomem) {
-            (false, _) => Use::Unknown,
+        let used = match (known, self.within_iomem) {
+            (false, _) => self.unknown(line, body, after_map, after_rows),
             (true, true) => Use::Iomem,
             (true, false) => Use::Read,
         };
-        if !known {
-            if (line.first || after_map) && e820::is_tail(&line.text) {
-                self.note(
-                    line.number,
-                    "this looks like the end of a map line: an entry is cut",
-                    true,
-                );
-                self.boot.machine.lost.map = true;
-                used = Use::Tail;
-            }
-            self.boot.in_map = None;
-        }
         if known && line.truncated {
             self.note(
                 line.number,
@@ -166,6 +164,27 @@ impl<'n> Reader<'n> {
         }
         self.recognised |= known;
         Ok(used)
+    }
+
+    /// A line of which nothing is known: it may be what is left of one that counted.
+    fn unknown(&mut self, line: &Line<'_>, body: usize, after_map: bool, after_rows: bool) -> Use {
+        let (message, line) = (&line.text[body..], line.number);
+        if damage::is_missed(message) {
+            self.boot.dropped(line);
+        }
+        if after_map && damage::is_of_map(message) {
+            self.boot.lose(line, "this looks like the end of a map line: an entry is cut");
+            Use::OfMap
+        } else if damage::is_of_change(message) {
+            self.boot.lose(line, "this looks like the end of a change of the e820 map: it is cut");
+            Use::OfChange
+        } else if after_rows && damage::is_of_rows(message) {
+            self.iomem.lose(line);
+            self.ranges.lose(line);
+            Use::OfRows
+        } else {
+            Use::Unknown
+        }
     }
 
     /// Header lines of map files.
@@ -212,8 +231,7 @@ impl<'n> Reader<'n> {
             return Ok(true);
         }
         if line.last && within && iomem::is_cut(line.text.trim()) {
-            self.note(line.number, "the last line is cut: an entry of /proc/iomem is lost", true);
-            self.header.lost.iomem = true;
+            self.iomem.lose(line.number);
             return Ok(true);
         }
         if let Some(result) = self.records.grep_line(&line.text, body, line.number) {
@@ -227,7 +245,7 @@ impl<'n> Reader<'n> {
         }
         match kexec::kexec_line(&line.text, body, line.number) {
             None => {
-                self.ranges.block = Block::Other;
+                self.ranges.interrupt(line.number);
                 Ok(false)
             }
             Some(Ok(found)) => {
@@ -272,6 +290,7 @@ impl<'n> Reader<'n> {
                 self.new_boot(line.number);
             }
             self.boot.heading = true;
+            self.boot.other_line = None;
             return Ok(true);
         }
         if let Some((origin, at)) = e820::head(&line.text, body) {
@@ -328,7 +347,11 @@ impl<'n> Reader<'n> {
                     } else {
                         self.boot.drop_map(origin);
                     }
+                } else if let Some(line) = self.boot.is_interrupted(origin) {
+                    let text = "the line is none of the map, which goes on behind it: an entry may be lost";
+                    self.boot.lose(line, text);
                 }
+                self.boot.other_line = None;
                 let entries = self.boot.push_entry(origin, entry);
                 self.limit(line, entries, "entries of a map")?;
             }
@@ -362,78 +385,30 @@ impl<'n> Reader<'n> {
                     self.new_boot(line.number);
                 }
             }
+            if self.boot.bios_entries() == 0 && !self.boot.heading {
+                // It is the first message: what was dropped before it is of another boot.
+                self.boot.dropped_line = None;
+            }
             self.boot.banner = true;
             self.boot.machine.kernel = Some(release.to_owned());
             self.boot.machine.kernel_banner = Some(banner.to_owned()).filter(|b| !b.is_empty());
             return true;
         }
+        // Known or not: a map is printed in one go, and so is a listing.
+        self.boot.other_line.get_or_insert(line.number);
+        self.iomem.interrupt(line.number);
         self.boot.in_map = None;
         if rest.starts_with("efi:") || rest.starts_with("EFI: ") {
             let at = body + "efi:".len();
             let result = read_or_join(line, ahead, |text| {
                 efi::efi_line(&mut Cursor::new(text, at), line.number)
             });
-            return self.efi(line.number, result);
+            return self.boot.efi(line.number, result);
         }
         platform::fact(&mut self.boot, &line.text, body, line.number)
     }
 
-    fn efi(&mut self, number: usize, result: Result<EfiLine, Bad>) -> bool {
-        let efi = &mut self.boot.machine.efi;
-        match result {
-            Ok(EfiLine::Other) => return false,
-            Ok(EfiLine::MmioRemoval) => {}
-            Ok(EfiLine::Version(version)) => {
-                efi.version = Some(version);
-                efi.booted = Some(true);
-            }
-            Ok(EfiLine::Tables(tables)) => {
-                efi.booted = Some(true);
-                for table in tables {
-                    if efi.tables.len() < MAX_NOTES && !efi.tables.contains(&table) {
-                        efi.tables.push(table);
-                    }
-                }
-            }
-            Ok(EfiLine::RuntimeHeading) => {
-                efi.runtime_map.clear();
-                self.boot.runtime_heading = true;
-                self.boot.efi_entries = 0;
-            }
-            Ok(EfiLine::Descriptor(index, descriptor)) => {
-                efi.booted = Some(true);
-                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
-                let map = if self.boot.runtime_heading {
-                    &mut efi.runtime_map
-                } else {
-                    &mut efi.memory_map
-                };
-                if index == 0 {
-                    // Printed again after a change: the later one counts.
-                    map.clear();
-                }
-                if map.len() < MAX_ENTRIES {
-                    map.push(descriptor);
-                }
-            }
-            Ok(EfiLine::Invalid(index)) => {
-                efi_entry(index, &mut self.boot.efi_entries, &mut self.boot.machine.lost);
-                let text = format!(
-                    "entry {index} of the EFI memory map is no range of memory: it was left out"
-                );
-                self.note(number, &text, false);
-            }
-            Err(bad) => {
-                self.boot.machine.lost.efi_map = true;
-                let text = format!("a line about EFI cannot be read: {}", bad.expected);
-                self.note(number, &text, true);
-            }
-        }
-        true
-    }
-
     fn new_boot(&mut self, line: usize) {
-        self.boot.end();
         let next = Boot { first_line: line, ..Boot::default() };
         self.boots.push(core::mem::replace(&mut self.boot, next));
         if self.boots.len() >= MAX_NOTES {
@@ -455,9 +430,11 @@ impl<'n> Reader<'n> {
                     true,
                 );
                 if self.within_iomem {
-                    self.header.lost.iomem = true;
+                    self.iomem.lose(line.number);
                 } else {
                     self.boot.machine.lost.map = true;
+                    self.header.lost.firmware_memmap = true;
+                    self.ranges.lose(line.number);
                 }
                 Ok(())
             }
@@ -482,20 +459,20 @@ impl<'n> Reader<'n> {
         if !self.recognised {
             return Err(ParseError::whole(self.name, FORMATS));
         }
-        self.boot.end();
         self.boots.push(self.boot);
         join_parts(&mut self.boots);
         for boot in &mut self.boots {
+            boot.end();
             platform::conclude(boot);
         }
         let mut machine = choose(self.boots).machine;
         self.name.clone_into(&mut machine.source);
         machine.notes.splice(0..0, self.notes);
         if !self.iomem.is_empty() {
-            machine.iomem = self.iomem.finish(&mut machine.notes);
-            machine.lost.iomem = self.header.lost.iomem;
+            (machine.iomem, machine.lost.iomem) = self.iomem.finish(&mut machine.notes);
         }
-        let (memmap, runtime) = self.records.finish(&mut machine.notes);
+        machine.lost.firmware_memmap = self.header.lost.firmware_memmap;
+        let (memmap, runtime) = self.records.finish(&mut machine.notes, &mut machine.lost);
         if !memmap.is_empty() {
             machine.maps.push(MemMap { origin: MapOrigin::FirmwareMemmap, entries: memmap });
         }
@@ -503,7 +480,8 @@ impl<'n> Reader<'n> {
             machine.efi.booted = Some(true);
             machine.efi.runtime_map = runtime;
         }
-        let handed_on = self.ranges.finish();
+        let (handed_on, is_lost) = self.ranges.finish(&mut machine.notes);
+        machine.lost.kexec_ranges = is_lost;
         if !handed_on.is_empty() {
             machine.maps.push(MemMap { origin: MapOrigin::KexecRanges, entries: handed_on });
         }
@@ -518,17 +496,6 @@ impl<'n> Reader<'n> {
         machine.notes.sort_by_key(|n| n.line);
         Ok(machine)
     }
-}
-
-/// Entries are numbered from 0, and printed in one go.
-fn efi_entry(index: u64, entries: &mut u64, lost: &mut Lost) {
-    if index == 0 {
-        // Printed again: nothing is lost of that yet.
-        lost.efi_map = false;
-        *entries = 0;
-    }
-    lost.efi_map |= index != *entries;
-    *entries = index.saturating_add(1);
 }
 
 /// Reads a line; if it ended too early and the next one looks like its wrapped rest, both together.

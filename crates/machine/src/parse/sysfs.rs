@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use identmap::{PHYS_LIMIT, PhysRange};
 
 use super::MAX_ENTRIES;
+use super::boot::push_note;
 use super::cursor::Cursor;
 use super::error::Bad;
-use crate::model::{EfiDescriptor, MapEntry, MemType, Note};
+use crate::model::{EfiDescriptor, Lost, MapEntry, MemType, Note};
 
 /// Number of bytes in a page of the EFI memory map: UEFI 2.10, 7.2.3.
 const EFI_PAGE: u64 = 4096;
@@ -83,15 +84,25 @@ impl Records {
         Ok(())
     }
 
-    /// The entries in the order of their numbers, and a note for each that is incomplete.
-    pub(crate) fn finish(self, notes: &mut Vec<Note>) -> (Vec<MapEntry>, Vec<EfiDescriptor>) {
+    /// The entries in the order of their numbers, and a note for each that is incomplete or missing: they are
+    /// numbered from 0 (`firmware_map_add_entry()` in `drivers/firmware/memmap.c`, `efi_runtime_map_init()`).
+    pub(crate) fn finish(
+        self,
+        notes: &mut Vec<Note>,
+        lost: &mut Lost,
+    ) -> (Vec<MapEntry>, Vec<EfiDescriptor>) {
+        lost.firmware_memmap |= missing("/sys/firmware/memmap", &self.memmap, notes);
+        lost.efi_runtime_map |= missing("/sys/firmware/efi/runtime-map", &self.runtime, notes);
         let mut entries = Vec::new();
         for (index, r) in self.memmap {
             match (r.start, r.end, r.kind) {
-                (Some(start), Some(last), Some(kind)) if last < PHYS_LIMIT => {
-                    entries.push(MapEntry { start, last, kind, line: r.line });
+                (Some(start), Some(end), Some(kind)) if end < PHYS_LIMIT => {
+                    entries.push(MapEntry { start, last: end, kind, line: r.line });
                 }
-                _ => notes.push(incomplete("/sys/firmware/memmap", index, r.line)),
+                _ => {
+                    lost.firmware_memmap = true;
+                    push_note(notes, incomplete("/sys/firmware/memmap", index, r.line));
+                }
             }
         }
         let mut runtime = Vec::new();
@@ -99,12 +110,13 @@ impl Records {
             let range = r.start.zip(r.pages).and_then(|(start, pages)| {
                 PhysRange::from_len(start, pages.checked_mul(EFI_PAGE)?).ok()
             });
-            match (range, r.number.and_then(|n| u32::try_from(n).ok())) {
-                (Some(range), Some(kind)) => {
-                    let attributes = r.attribute.unwrap_or(0);
-                    runtime.push(EfiDescriptor { range, kind, attributes, line: r.line });
-                }
-                _ => notes.push(incomplete("/sys/firmware/efi/runtime-map", index, r.line)),
+            let kind = r.number.and_then(|n| u32::try_from(n).ok());
+            if let (Some(range), Some(kind)) = (range, kind) {
+                let attributes = r.attribute.unwrap_or(0);
+                runtime.push(EfiDescriptor { range, kind, attributes, line: r.line });
+            } else {
+                lost.efi_runtime_map = true;
+                push_note(notes, incomplete("/sys/firmware/efi/runtime-map", index, r.line));
             }
         }
         (entries, runtime)
@@ -114,6 +126,15 @@ impl Records {
 fn incomplete(directory: &str, index: u64, line: usize) -> Note {
     let text = format!("{directory}/{index} is incomplete or not a range: it was left out");
     Note { line, text, unreadable: true }
+}
+
+/// Whether a number is missing; it is noted where.
+fn missing(directory: &str, records: &BTreeMap<u64, Record>, notes: &mut Vec<Note>) -> bool {
+    let gap = (0..).zip(records).find(|(want, (index, _))| want != *index);
+    let Some((want, (_, record))) = gap else { return false };
+    let text = format!("{directory}/{want} is missing: an entry is lost");
+    push_note(notes, Note { line: record.line, text, unreadable: true });
+    true
 }
 
 /// `…/memmap/3/start`, `…/runtime-map/3/type`, or `3/start` with a value that fits.
@@ -174,9 +195,11 @@ mod tests {
             files.file(path, format!("{value}\n").as_bytes()).expect("recognised").expect(line);
         }
         let mut notes = Vec::new();
-        let (a, _) = grepped.finish(&mut notes);
-        let (b, _) = files.finish(&mut notes);
-        assert!(notes.is_empty());
+        let mut lost = Lost::default();
+        let (a, _) = grepped.finish(&mut notes, &mut lost);
+        let (b, _) = files.finish(&mut notes, &mut lost);
+        assert!(notes.iter().all(|n| n.text.contains("memmap/1 is missing")) && notes.len() == 2);
+        assert!(lost.firmware_memmap && !lost.efi_runtime_map);
         let bare = |e: &[MapEntry]| e.iter().map(|e| (e.start, e.last, e.kind)).collect::<Vec<_>>();
         assert_eq!(bare(&a), bare(&b));
         assert_eq!(
@@ -203,10 +226,12 @@ mod tests {
         assert!(records.file("memmap/x/start", b"0x0").is_none());
         assert!(records.file("7/phys_addr", b"0x10000000000000").expect("recognised").is_err());
         let mut notes = Vec::new();
-        let (entries, runtime) = records.finish(&mut notes);
+        let mut lost = Lost::default();
+        let (entries, runtime) = records.finish(&mut notes, &mut lost);
+        assert!(lost.firmware_memmap && lost.efi_runtime_map);
         assert!(entries.is_empty());
         assert_eq!(runtime.len(), 1);
         assert_eq!(runtime[0].range, PhysRange::new(0x7a317000, 0x7a417000).expect("range"));
-        assert_eq!(notes.iter().filter(|n| n.unreadable).count(), 3);
+        assert_eq!(notes.iter().filter(|n| n.unreadable).count(), 5, "{notes:?}");
     }
 }

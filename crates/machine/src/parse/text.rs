@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::damage;
+
 /// Longest part of a line that is looked at, in bytes. The kernel's own lines
 /// end below 1 KiB (`LOG_LINE_MAX`, kernel/printk), command lines at 2 KiB
 /// (`COMMAND_LINE_SIZE`, arch/x86/include/asm/setup.h).
@@ -155,6 +157,7 @@ fn prefix_len(text: &str) -> usize {
     match bytes.first() {
         Some(b'>' | b'|') => 1,
         Some(b'*' | b'-') if bytes.get(1) == Some(&b' ') => 1,
+        Some(b'*') => damage::dropped_len(text),
         Some(b'+') if matches!(bytes.get(1), Some(b'[' | b'B' | b'r' | b'e' | b'<')) => 1,
         Some(b'<') => closing(text, '>', 24, |c| c.is_ascii_digit() || " .".contains(c)),
         Some(b'[') => stamp_group_len(text).max(host_len(text)),

@@ -11,7 +11,8 @@ use std::cell::Cell;
 pub use scrub::{Names, REDACTED};
 
 use crate::bundle::{Bundle, Facts, TablesState};
-use crate::live::{Content, CpuidLeaf, Directory, Inputs};
+use crate::live::{Content, CpuidLeaf, Directory, Inputs, MULTIPROCESSOR_WAKEUP, mp_wakeup_in};
+use crate::model::MpWakeup;
 use crate::parse::{Scrub, excerpt};
 use scrub::{Looks, scrub};
 
@@ -420,16 +421,27 @@ fn boot_params(content: &mut Content, work: &Work<'_>) {
     }
 }
 
-/// The header of every ACPI table: ACPI 6.5, 5.2.6. It names a maker and a model, the processors follow.
+/// The header of every ACPI table (ACPI 6.5, 5.2.6) names a maker and a model; the processors follow. Of these only the
+/// structure stays that tells how they are started (5.2.12.19), behind 8 bytes that are no secret, made 0.
 fn madt(content: &mut Content, work: &Work<'_>) {
     const HEADER: usize = 36;
-    match content {
-        Content::Bytes(bytes) if bytes.len() > HEADER => {
-            bytes.truncate(HEADER);
-            work.say("/sys/firmware/acpi/tables/APIC: all but its header");
-        }
-        Content::Bytes(_) => {}
-        other => work.trim(other),
+    const BEFORE_STRUCTURES: usize = 8;
+    const LENGTH: u8 = 16;
+    let Content::Bytes(bytes) = content else { return work.trim(content) };
+    let mut kept = bytes.clone();
+    kept.truncate(HEADER);
+    if let Some(MpWakeup { version, mailbox }) = mp_wakeup_in(bytes) {
+        kept.extend_from_slice(&[0; BEFORE_STRUCTURES]);
+        kept.extend_from_slice(&[MULTIPROCESSOR_WAKEUP, LENGTH]);
+        kept.extend_from_slice(&version.to_le_bytes());
+        kept.extend_from_slice(&[0; 4]);
+        kept.extend_from_slice(&mailbox.to_le_bytes());
+    }
+    if kept != *bytes {
+        work.say(
+            "/sys/firmware/acpi/tables/APIC: all but its header, and how processors are started",
+        );
+        *bytes = kept;
     }
 }
 

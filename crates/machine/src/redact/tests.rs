@@ -46,6 +46,11 @@ fn dmesg() -> String {
          [    0.000000] DMI: Example Ltd. alice-box/{SERIAL}, BIOS 1.2.3.4 01/01/2024\n\
          [    0.000000] e820: update [mem 0x00000000-0x00000fff] usable ==> reserved\n\
          [    0.010000] DMAR: [DMA Read] Request device [00:02.0] {MAC} alice\n\
+         [    0.010000] alice: max_arch_pfn = 0x400000000\n\
+         [    0.020000] alice-box kvm: Memory Encryption Features active: SME\n\
+         [    0.020000] alice RMP table physical range [0x0000000030000000 - 0x00000000300fffff]\n\
+         [    5.000000] alice-box ccp 0000:22:00.1: SEV-SNP API:1.55 build:32\n\
+         [   99.000000] Memory failure: 0x12345: Sending SIGBUS to hunter2-work:4242 due to hardware memory corruption\n\
          [    0.010000] ACPI: APIC 0x00000000BFB7A000 000078 (v01 BOCHS  BXPC     00000001 BXPC 00000001)\n"
     );
     let unknown = format!(
@@ -140,7 +145,16 @@ fn inputs() -> Inputs {
         ]),
         sgi_uv: files(&[("coherence_id", "0x77alice"), ("archtype", "SGI4/UVX\n")]),
         acpi_madt: Content::Bytes(
-            [b"APIC\x54\x00\x00\x00\x05\x00SGI4  ".as_slice(), &[b' '; 20], b"alice"].concat(),
+            [
+                b"APIC\x54\x00\x00\x00\x05\x00SGI4  ".as_slice(),
+                &[b' '; 20],
+                // The local APIC's address and flags, a processor, the mailbox that starts processors, another.
+                &[0x11; 8],
+                b"\x00\x08alice0",
+                b"\x10\x10\x01\0\0\0\0\0\0\0\0\x7f\0\0\0\0",
+                b"\x00\x08alice1",
+            ]
+            .concat(),
         ),
         kexec_loaded: text("0\n"),
         cpuid: vec![
@@ -209,6 +223,11 @@ fn the_machine_stays_what_it_was() {
     );
     assert_eq!(before.hardware.as_deref(), Some("Example Ltd. Box 4.3.2.1"));
     assert_eq!((before.nogbpages, before.maps.len()), (Some(true), 3));
+    let facts = (before.poisoned.len(), before.cpu.snp_api, before.rmp.is_some());
+    assert_eq!(facts, (1, Some((1, 55)), true));
+    assert_eq!((before.cpu.la57_active, before.cpu.sme_active), (Some(false), Some(true)));
+    let mailbox = before.mp_wakeup.map(|wakeup| (wakeup.version, wakeup.mailbox));
+    assert_eq!(mailbox, Some((1, 0x7f00_0000)));
     for machine in [&mut before, &mut after] {
         machine.cmdline = None;
         machine.kernel_banner = None;
