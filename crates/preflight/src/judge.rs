@@ -476,7 +476,9 @@ fn unknown(why: &Unknown) -> Finding {
             return finding.at(*range).remedy(text);
         }
         Unknown::Register { .. } => "supply the firmware's tables: capture on the machine as root",
-        Unknown::Cpu(_) => "say which processor it is: --cpu PROFILE",
+        Unknown::Cpu(_) => {
+            "say which processor it is: --cpu PROFILE, with -la57 behind if it has 5 levels"
+        }
         Unknown::Instructions { .. } | Unknown::Time { .. } | Unknown::Memory { .. } => {
             "no distribution's kernel takes so much: make sure that the file is the kernel it should be"
         }
