@@ -59,7 +59,7 @@ pub fn sysfs(bytes: &[u8]) {
     };
     match parse::firmware_memmap(files()) {
         Ok((map, notes)) => {
-            assert!(map.entries.len() <= MAX_ENTRIES && notes.len() <= MAX_NOTES);
+            assert!(map.entries.len() <= MAX_ENTRIES && notes.len() <= MAX_NOTES + 1);
         }
         Err(error) => check_error(&error),
     }

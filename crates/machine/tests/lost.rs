@@ -163,6 +163,9 @@ fn a_listing_that_lost_a_row_is_not_whole() {
     for line in ["fee00000fee00fff : Local APIC\n", "fee00000-fee00fff alice\nand alice\n"] {
         let machine = both("the last", &with(IOMEM, "fee00000", line));
         assert!(machine.lost.iomem, "{line}");
+        let damaged = with(IOMEM, "fee00000", line);
+        let machine = both("behind ranges", &format!("{RANGES}{damaged}"));
+        assert!(machine.lost.iomem && !machine.lost.kexec_ranges, "{line}");
     }
     // Only of the listing that is used.
     let damaged = with(IOMEM, "000a0000-000fffff", "alice\n");
@@ -301,4 +304,72 @@ Using GB pages for direct mapping
         assert_eq!(layout(&machine), layout(&in_order), "{story}");
         assert_eq!(bare(machine), bare(in_order.clone()), "{story}");
     }
+}
+
+/// Lines of all kinds in any order: the excerpt gives the machine that the text gives.
+#[test]
+fn the_excerpt_of_any_order_of_lines_gives_the_same_machine() {
+    let more = "\
+extended: [mem 0x0000000000000000-0x000000000009ffff] usable
+extended: [mem 0x0000000000100000-0x000000003fffffff] usable
+0x00000000000fffff] reserved
+BIOS-e820 [mem 0x0000000000100000-
+820: update [mem 0x0-0xfff] usable ==> reserved
+** 1 printk messages dropped **
+** 2 printk messages dropped ** [    0.0] efi: EFI v2.7 by EDK II
+h systemd-journald[1]: Missed 3 kernel messages
+DMAR: some
+DMAR: more
+someone typed this
+# a comment
+
+-[    0.0] taken away
+smpboot: CPU0: AMD EPYC (family: 0x19)
+000a0000000fffff : Reserved
+0000000000a0000-00000000000fffff (1)
+E820 memmap:
+efi: mem00: type=7, attr=0xf, range=[0x0-0x1000) (0MB)
+efi: mem02: type=6, attr=0xf, range=[0x2000-0x3000) (0MB)
+efi: EFI runtime memory map:
+Memory failure: 0x12345: Sending SIGBUS to somebody:4242 due to hardware memory corruption
+host ccp 0000:22:00.1: SEV-SNP API:1.55 build:32
+x max_arch_pfn = 0x400000000
+";
+    let memmap = memmap();
+    let pool: Vec<&str> =
+        [LOG, IOMEM, RANGES, more, &memmap].into_iter().flat_map(str::lines).collect();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut below = move |bound: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state >> 33).expect("31 bits") % bound
+    };
+    let mut read_well = 0;
+    for _ in 0..4000 {
+        let (mut text, mut at) = (String::new(), below(pool.len()));
+        for _ in 0..below(24) {
+            // Often the next line, so that maps and listings go on.
+            at = if below(3) == 0 { below(pool.len()) } else { (at + 1) % pool.len() };
+            text.push_str(pool[at]);
+            text.push('\n');
+        }
+        let machine = parse::machine("m", text.as_bytes());
+        let bundle =
+            redact(&Bundle::new(Facts::Text(text.clone().into_bytes())), &Names::default());
+        let Facts::Text(kept) = &bundle.facts else { unreachable!() };
+        let again = parse::machine("m", kept);
+        let kept = String::from_utf8_lossy(kept);
+        match (machine, again) {
+            (Ok(machine), Ok(again)) => {
+                let bare =
+                    |machine: Machine| Machine { kernel_banner: None, cmdline: None, ..machine };
+                assert_eq!(bare(again), bare(machine), "{text}\n--- kept:\n{kept}");
+                read_well += 1;
+            }
+            (Err(_), Err(_)) => {}
+            (one, other) => panic!("{one:?}\n{other:?}\n{text}\n--- kept:\n{kept}"),
+        }
+    }
+    assert!(read_well > 2000, "{read_well}");
 }

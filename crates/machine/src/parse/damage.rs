@@ -8,8 +8,8 @@ use super::e820;
 pub(super) const MAP_REMAINS: &str = "0x0000] reserved";
 /// The same for a change to a map.
 pub(super) const CHANGE_REMAINS: &str = "[mem 0x] ==> reserved";
-/// The same for a row of a listing.
-pub(super) const ROW_REMAINS: &str = "00000";
+/// The same for a row of a listing; not for the end of a text that is cut within one.
+pub(super) const ROW_REMAINS: &str = "00000 ?";
 /// What an excerpt has for messages that were dropped.
 pub(super) const DROPPED: &str = "** printk messages dropped **";
 

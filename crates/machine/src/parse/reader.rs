@@ -138,7 +138,7 @@ impl<'n> Reader<'n> {
             self.boot.dropped(line.number);
         }
         let after_map = line.first || self.boot.in_map.is_some();
-        let after_rows = self.within_iomem || self.ranges.is_within();
+        let after_rows = [self.within_iomem, self.ranges.is_within()];
         let known = self.listings(line, body)?
             || self.maps(line, body, ahead)?
             || self.log(line, body, ahead);
@@ -167,7 +167,13 @@ impl<'n> Reader<'n> {
     }
 
     /// A line of which nothing is known: it may be what is left of one that counted.
-    fn unknown(&mut self, line: &Line<'_>, body: usize, after_map: bool, after_rows: bool) -> Use {
+    fn unknown(
+        &mut self,
+        line: &Line<'_>,
+        body: usize,
+        after_map: bool,
+        after_rows: [bool; 2],
+    ) -> Use {
         let (message, line) = (&line.text[body..], line.number);
         if damage::is_missed(message) {
             self.boot.dropped(line);
@@ -178,9 +184,13 @@ impl<'n> Reader<'n> {
         } else if damage::is_of_change(message) {
             self.boot.lose(line, "this looks like the end of a change of the e820 map: it is cut");
             Use::OfChange
-        } else if after_rows && damage::is_of_rows(message) {
-            self.iomem.lose(line);
-            self.ranges.lose(line);
+        } else if after_rows.contains(&true) && damage::is_of_rows(message) {
+            let [of_iomem, _] = after_rows;
+            if of_iomem {
+                self.iomem.lose(line);
+            } else {
+                self.ranges.lose(line);
+            }
             Use::OfRows
         } else {
             Use::Unknown
