@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,11 +62,15 @@ fn answer(command: &mut Command, scene: &Scene, start: Instant) -> Result<Report
     let request = wire::encode(scene);
     // Both ends may fill their pipe: one thread writes, one reads, this one watches the clock.
     let writer = thread::spawn(move || stdin.write_all(&request));
+    let (said_all, answered) = channel();
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
-        stdout.take(LONGEST_ANSWER).read_to_end(&mut bytes).map(|_| bytes)
+        let read = stdout.take(LONGEST_ANSWER).read_to_end(&mut bytes);
+        // Nobody listens where the time was over first.
+        let _ = said_all.send(());
+        read.map(|_| bytes)
     });
-    let status = wait(&mut child, start + scene.limits.time + GRACE);
+    let status = wait(&mut child, &answered, start + scene.limits.time + GRACE);
     let bytes = reader.join();
     // A child that was ended has closed its side: the write has failed, and says nothing new.
     let _ = writer.join();
@@ -77,7 +82,13 @@ fn answer(command: &mut Command, scene: &Scene, start: Instant) -> Result<Report
     report.ok_or_else(|| Unknown::Child("its answer makes no sense".to_owned()))
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> Result<std::process::ExitStatus, Unknown> {
+/// Until it has ended; that is soon after it `answered`.
+fn wait(
+    child: &mut Child,
+    answered: &Receiver<()>,
+    deadline: Instant,
+) -> Result<std::process::ExitStatus, Unknown> {
+    let _ = answered.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     let mut pause = Duration::from_millis(1);
     loop {
         match child.try_wait() {

@@ -115,6 +115,10 @@ impl<'a> Memory<'a> {
             let given = content.bytes.get(from..).unwrap_or(&[]);
             let given = &given[..given.len().min(len)];
             bytes[at..at + given.len()].copy_from_slice(given);
+            // Nearly every page is of one content: no need to count its bytes.
+            if part == page {
+                return None;
+            }
             for byte in at..at + len {
                 known[byte / 64] |= 1 << (byte % 64);
             }
