@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::addr::{PhysAddr, PhysRange};
-use crate::build::{BuildError, fresh_table, reach};
+use crate::build::{fresh_table, reach};
+use crate::build_error::BuildError;
 use crate::config::{Config, Level};
 use crate::entry::Entry;
 use crate::memory::{Table, TableWrite};

@@ -1,8 +1,7 @@
 //! From a plan to tables: count, then fill, one pass over each table.
 
-use core::fmt;
-
 use crate::addr::{PageSize, PhysAddr, PhysRange};
+use crate::build_error::BuildError;
 use crate::config::{Config, Level};
 use crate::memory::{ABREAST, Table, TableWrite};
 use crate::plan::{Plan, Run, Runs, TableCount};
@@ -277,40 +276,6 @@ pub(crate) fn reach<W: TableWrite>(
 ) -> Result<&mut Table, BuildError> {
     memory.table_mut(table).ok_or(BuildError::Memory { table })
 }
-
-/// Why tables were not built.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// Not enough memory for tables; nothing was written.
-    Exhausted {
-        /// Tables needed.
-        needed: u64,
-        /// Tables available.
-        available: u64,
-    },
-    /// The memory broke its promise, or gave a table that is unaligned or past what an entry
-    /// can address; what was built so far is not reachable from any root that was returned.
-    Memory {
-        /// The table in question; 0 if one that was promised was refused.
-        table: PhysAddr,
-    },
-}
-
-impl fmt::Display for BuildError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            BuildError::Exhausted { needed, available } => {
-                write!(f, "the map takes {needed} tables; memory has {available}")
-            }
-            BuildError::Memory { table } => {
-                write!(f, "the table memory broke its promise at {table}")
-            }
-        }
-    }
-}
-
-impl core::error::Error for BuildError {}
 
 #[cfg(test)]
 mod tests {

@@ -4,6 +4,7 @@
 mod add;
 mod addr;
 mod build;
+mod build_error;
 mod config;
 mod entry;
 #[cfg(feature = "x86_64")]
@@ -20,7 +21,8 @@ mod walk;
 
 pub use add::{AddError, Added, add, empty_root};
 pub use addr::{PHYS_LIMIT, PageSize, PhysAddr, PhysRange, RangeError, VirtAddr};
-pub use build::{BuildError, Built};
+pub use build::Built;
+pub use build_error::BuildError;
 pub use config::{Config, ConfigError, Level, Levels, Paging};
 pub use entry::{Entry, Flags};
 #[cfg(feature = "x86_64")]

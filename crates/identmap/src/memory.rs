@@ -4,7 +4,7 @@ use core::fmt;
 
 use crate::addr::{PageSize, PhysAddr};
 #[cfg(feature = "std")]
-use crate::build::BuildError;
+use crate::build_error::BuildError;
 use crate::entry::Entry;
 
 /// A table of 512 entries, on a page of its own.

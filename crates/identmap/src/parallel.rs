@@ -10,7 +10,8 @@ use std::thread;
 use std::vec::Vec;
 
 use crate::addr::PhysAddr;
-use crate::build::{BuildError, Built, Cursor, Filler, fresh_table, write_leaves};
+use crate::build::{Built, Cursor, Filler, fresh_table, write_leaves};
+use crate::build_error::BuildError;
 use crate::config::{Config, Level};
 use crate::memory::{Arena, Table};
 use crate::plan::{Plan, count_tables};
