@@ -51,7 +51,7 @@ answers() {
 table=0xc7a01018+360
 answers 3 UNKNOWN check-1.txt sample:laptop-2024 --consumer 6.12.30
 answers 1 UNSAFE check-2.txt sample:laptop-2024 --consumer 6.12.30 --producer 6.7.6 --sev on --config-table $table
-answers 0 SAFE check-3.txt sample:laptop-2024 --consumer 6.12.30 --producer 6.12.30 --sev on --config-table $table
+answers 0 SAFE check-3.txt sample:laptop-2024 --consumer 6.12.30 --producer 6.12.30 --sev on --la57 off --config-table $table
 # A bundle to attach; it is read like the machine.
 inside identmap capture sample:laptop-2024 -o /tmp/bundle.json >"$root/tmp/capture.txt" 2>&1
 answers 1 UNSAFE again.txt /tmp/bundle.json --consumer 6.12.30 --producer 6.7.6 --sev on --config-table $table
