@@ -364,8 +364,7 @@ impl RowMap {
             .any(|map| exposures(map, &hazards).iter().any(Exposure::is_grave));
         // The releases that set them request the configuration table, all of them; our own map has none.
         let flags = row.config_table && row.policy != PolicyKind::Guarded;
-        let cpu = &machine.cpu;
-        let may_have_5_levels = cpu.la57_active.is_none() && cpu.la57 != Some(false);
+        let may_have_5_levels = machine.cpu.runs_5_levels().is_none();
         RowMap { maps, traits, halts, flags, may_have_5_levels }
     }
 

@@ -178,14 +178,16 @@ impl MapBase {
 /// an unencrypted map: `init_pgtable()` in `arch/x86/kernel/machine_kexec_64.c`, Linux 6.12).
 fn config(machine: &Machine, choice: &MapChoice, c_bit: Option<u8>) -> Result<Config, MapError> {
     let cpu = &machine.cpu;
-    let levels = match (choice.levels, cpu.la57_active, cpu.la57) {
-        (Some(levels), Some(five), _) if (levels == Levels::Five) != five => {
+    let levels = match choice.levels {
+        Some(levels) if cpu.la57_active.is_some_and(|five| five != (levels == Levels::Five)) => {
             return Err(MapError::OtherLevels);
         }
-        (Some(levels), _, _) => levels,
-        (None, Some(true), _) => Levels::Five,
-        (None, Some(false), _) | (None, None, Some(false)) => Levels::Four,
-        (None, None, _) => return Err(MapError::Levels),
+        Some(levels) => levels,
+        None => match cpu.runs_5_levels() {
+            Some(true) => Levels::Five,
+            Some(false) => Levels::Four,
+            None => return Err(MapError::Levels),
+        },
     };
     let gbpages =
         choice.gbpages.unwrap_or(cpu.pdpe1gb == Some(true) && machine.nogbpages != Some(true));

@@ -26,12 +26,7 @@ pub const LEVEL_CHANGE_SOURCE: &str =
 /// would and nothing tells how many levels the producer runs with.
 #[must_use]
 pub fn level_change(machine: &Machine, traits: &Traits, consumer: &Consumer) -> Option<bool> {
-    let five = match (machine.cpu.la57_active, machine.cpu.la57) {
-        (Some(active), _) => Some(active),
-        (None, Some(false)) => Some(false),
-        (None, _) => None,
-    };
-    if drops_a_level_badly(traits, consumer) { five } else { Some(false) }
+    if drops_a_level_badly(traits, consumer) { machine.cpu.runs_5_levels() } else { Some(false) }
 }
 
 /// The same, supposing that the producer runs with 5 levels and the consumer with 4.

@@ -315,6 +315,15 @@ pub struct Cpu {
     pub hypervisor: Option<bool>,
 }
 
+impl Cpu {
+    /// Whether the producer runs with 5 levels: a processor that has none settles it too. `None` if nothing
+    /// tells.
+    #[must_use]
+    pub fn runs_5_levels(&self) -> Option<bool> {
+        self.la57_active.or(self.la57.filter(|offered| !offered))
+    }
+}
+
 /// HPE UV or not: what `is_uv_system()` of the running kernel would say.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Uv {
