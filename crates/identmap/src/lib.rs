@@ -17,6 +17,7 @@ mod plan;
 mod plan_error;
 mod policy;
 mod slots;
+mod stores;
 mod walk;
 
 pub use add::{AddError, Added, add, empty_root};
@@ -28,9 +29,10 @@ pub use entry::{Entry, Flags};
 #[cfg(feature = "x86_64")]
 pub use interop::InteropError;
 pub use leaves::{Found, LeafRun, Leaves, Seen};
-pub use memory::{ABREAST, Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
+pub use memory::{Arena, ArenaError, Image, Table, TableRead, TableWrite, Unreadable};
 pub use plan::{Plan, Run, Runs, TableCount};
 pub use plan_error::PlanError;
 pub use policy::{Guard, Policy, Slack};
 pub use slots::Slot;
+pub use stores::ABREAST;
 pub use walk::{Decoded, Rights, Step, Walk, WalkEnd, walk};

@@ -6,6 +6,7 @@ use crate::addr::{PageSize, PhysAddr};
 #[cfg(feature = "std")]
 use crate::build_error::BuildError;
 use crate::entry::Entry;
+use crate::stores::{ABREAST, write_abreast};
 
 /// A table of 512 entries, on a page of its own.
 #[repr(C, align(4096))]
@@ -57,9 +58,6 @@ impl<R: TableRead + ?Sized> TableRead for &R {
     }
 }
 
-/// How many tables [`TableWrite::tables_mut`] gives at once.
-pub const ABREAST: usize = 8;
-
 /// Gives out tables and lets them be written.
 ///
 /// An implementation promises that [`available`](TableWrite::available) calls of
@@ -83,6 +81,23 @@ pub trait TableWrite {
         let _ = tables;
         None
     }
+
+    /// Fills different tables, one after the other in the order given, with leaves that follow each other:
+    /// the first entry of the first table is `first`, every next one maps the page behind, with the same flags.
+    /// `false`, and nothing is written, where [`tables_mut`](TableWrite::tables_mut) gives nothing.
+    ///
+    /// Called only where a map is very large. An implementation may know better stores for its memory than the
+    /// ordinary ones of the provided one (the crate `identmap-stream` does): `true` is its word that every entry of
+    /// these tables is written.
+    fn fill_tables(&mut self, tables: [PhysAddr; ABREAST], first: Entry, size: PageSize) -> bool {
+        match self.tables_mut(tables) {
+            Some(tables) => {
+                write_abreast(tables.map(|table| &mut table.0), first.bits(), size);
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 impl<W: TableWrite + ?Sized> TableWrite for &mut W {
@@ -100,6 +115,10 @@ impl<W: TableWrite + ?Sized> TableWrite for &mut W {
 
     fn tables_mut(&mut self, tables: [PhysAddr; ABREAST]) -> Option<[&mut Table; ABREAST]> {
         (**self).tables_mut(tables)
+    }
+
+    fn fill_tables(&mut self, tables: [PhysAddr; ABREAST], first: Entry, size: PageSize) -> bool {
+        (**self).fill_tables(tables, first, size)
     }
 }
 

@@ -10,11 +10,12 @@ use std::thread;
 use std::vec::Vec;
 
 use crate::addr::PhysAddr;
-use crate::build::{Built, Cursor, Filler, fresh_table, write_leaves};
+use crate::build::{Built, Cursor, Filler, fresh_table};
 use crate::build_error::BuildError;
 use crate::config::{Config, Level};
 use crate::memory::{Arena, Table};
 use crate::plan::{Plan, count_tables};
+use crate::stores::write_leaves;
 
 /// Fewer tables than this are not worth a thread: 4 MiB are written in some 100 µs.
 const LEAST_SHARE: u64 = 1024;
