@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use identmap::{Arena, Found, Leaves, PageSize, PhysAddr, Run, Seen, Slot};
+use identmap_stream::Streamed;
 
 use crate::Options;
 use crate::adapters::{Crate, Memory};
@@ -26,6 +27,8 @@ pub(crate) enum Builder {
     /// One constant word stored everywhere past the caches.
     Streamed,
     Ours,
+    /// The same, in memory that is stored to past the caches where a map is very large: `identmap-stream`.
+    OursStreamed,
     Theirs(Crate),
 }
 
@@ -34,7 +37,7 @@ impl Builder {
         let yardsticks = [Builder::Zeroes, Builder::Bytes, Builder::Words(0), Builder::Words(LEAF)];
         yardsticks
             .into_iter()
-            .chain([Builder::Streamed, Builder::Ours])
+            .chain([Builder::Streamed, Builder::Ours, Builder::OursStreamed])
             .chain(Crate::ALL.map(Builder::Theirs))
     }
 
@@ -46,6 +49,7 @@ impl Builder {
             Builder::Words(_) => "(one word stored)",
             Builder::Streamed => "(one word streamed)",
             Builder::Ours => "identmap",
+            Builder::OursStreamed => "identmap, streamed",
             Builder::Theirs(other) => other.name(),
         }
     }
@@ -61,8 +65,9 @@ struct Row {
     tables: u64,
     /// Nanoseconds of one build.
     build: f64,
-    /// The same as a multiple of `memset` to 0, of `memset` to a byte of a leaf and of identmap, by rounds.
-    ratios: [f64; 3],
+    /// The same as a multiple of `memset` to 0, of `memset` to a byte of a leaf, of identmap and of identmap
+    /// streamed, by rounds.
+    ratios: [f64; 4],
     instructions: Option<u64>,
 }
 
@@ -102,14 +107,18 @@ impl<'c> Bed<'c> {
                 self.memory.stream(black_box(LEAF), self.tables as usize);
                 Ok(self.tables)
             }
-            Builder::Ours => ours(self.case, &mut self.slots, &mut self.memory),
+            Builder::Ours | Builder::OursStreamed => {
+                let streamed = builder == Builder::OursStreamed;
+                ours(self.case, &mut self.slots, &mut self.memory, streamed)
+            }
             Builder::Theirs(other) => other.build(&mut self.memory, black_box(&self.runs)),
         }
     }
 
     /// Reads what was built: the leaves must be the plan's.
     fn check(&mut self, builder: Builder) -> Result<(), String> {
-        if !matches!(builder, Builder::Ours | Builder::Theirs(_)) {
+        let ours = matches!(builder, Builder::Ours | Builder::OursStreamed);
+        if !ours && !matches!(builder, Builder::Theirs(_)) {
             return Ok(());
         }
         let base = PhysAddr::new(self.memory.base()).ok_or("tables lie past 2^52")?;
@@ -120,7 +129,7 @@ impl<'c> Bed<'c> {
         for found in Leaves::new(&arena, base, self.case.config().paging(), &mut seen) {
             match found {
                 // patina_paging maps its root in itself, in the upper half, which comes last.
-                _ if in_upper_half(found) && builder != Builder::Ours => break,
+                _ if in_upper_half(found) && !ours => break,
                 Found::Leaves(run) if run.virt.get() == run.phys.get() => {
                     let run = (run.phys, run.size, run.count);
                     let wanted = expected.next().map(|r| (r.range().start(), r.size(), r.count()));
@@ -152,11 +161,17 @@ fn in_upper_half(found: Found) -> bool {
 
 /// Plans and builds: what a user of identmap pays, from ranges to tables.
 #[inline(never)]
-fn ours(case: &Case, slots: &mut [Slot], memory: &mut Memory) -> Result<u64, String> {
+fn ours(
+    case: &Case,
+    slots: &mut [Slot],
+    memory: &mut Memory,
+    streamed: bool,
+) -> Result<u64, String> {
     let base = PhysAddr::new(memory.base()).ok_or("tables lie past 2^52")?;
     let plan = black_box(case).plan(slots).map_err(|e| e.to_string())?;
     let mut arena = Arena::new(memory.tables(), base).map_err(|e| e.to_string())?;
-    let built = plan.build(&mut arena).map_err(|e| e.to_string())?;
+    let built = if streamed { plan.build(&mut Streamed(arena)) } else { plan.build(&mut arena) };
+    let built = built.map_err(|e| e.to_string())?;
     Ok(black_box(built).tables.total())
 }
 
@@ -164,9 +179,9 @@ fn ours(case: &Case, slots: &mut [Slot], memory: &mut Memory) -> Result<u64, Str
 pub(crate) fn run(options: &Options) -> Result<(), String> {
     println!("## Building tables\n");
     println!(
-        "| map | leaves | by | tables | ns/leaf | x memset 0 | x memset 0xe3 | x identmap | instructions/leaf |"
+        "| map | leaves | by | tables | ns/leaf | x memset 0 | x memset 0xe3 | x identmap | x streamed | instructions/leaf |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for case in cases::all()? {
         if options.only.as_ref().is_some_and(|only| !case.name.contains(only.as_str())) {
             continue;
@@ -174,12 +189,13 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         let mut bed = Bed::new(&case)?;
         let leaves: u64 = bed.runs.iter().map(|run| run.count()).sum();
         for row in rows(&mut bed, options)? {
-            let Row { who, tables, build, ratios: [zeroes, bytes, ours], instructions } = row;
+            let Row { who, tables, build, ratios: [zeroes, bytes, ours, streamed], instructions } =
+                row;
             let per_leaf = build / leaves as f64;
             let instructions =
                 instructions.map_or("-".into(), |n| format!("{:.2}", n as f64 / leaves as f64));
             println!(
-                "| {} | {leaves} {} | {who} | {tables} | {per_leaf:.3} | {zeroes:.2} | {bytes:.2} | {ours:.2} | {instructions} |",
+                "| {} | {leaves} {} | {who} | {tables} | {per_leaf:.3} | {zeroes:.2} | {bytes:.2} | {ours:.2} | {streamed:.2} | {instructions} |",
                 case.name,
                 sizes(&bed.runs),
             );
@@ -214,8 +230,8 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
         linux.push(round);
     }
     let of = |builder| Builder::all().position(|one| one == builder).map(|at| times[at].clone());
-    let measures =
-        [Builder::Zeroes, Builder::Bytes, Builder::Ours].map(of).map(Option::unwrap_or_default);
+    let measures = [Builder::Zeroes, Builder::Bytes, Builder::Ours, Builder::OursStreamed];
+    let measures = measures.map(of).map(Option::unwrap_or_default);
     let mut rows = Vec::new();
     for ((builder, tables), times) in Builder::all().zip(counts).zip(times) {
         let instructions = if options.instructions {
@@ -239,7 +255,8 @@ fn rows(bed: &mut Bed<'_>, options: &Options) -> Result<Vec<Row>, String> {
         let instructions =
             if options.instructions { Some(instructions::of_linux(case, first)?) } else { None };
         let build = column(0);
-        let ratios = [&column(1), &column(2), &measures[2]].map(|measure| ratio(&build, measure));
+        let ratios = [&column(1), &column(2), &measures[2], &measures[3]]
+            .map(|measure| ratio(&build, measure));
         let (who, tables) = (package.clone(), *tables);
         rows.push(Row { who, tables, build: median(build), ratios, instructions });
     }

@@ -6,33 +6,48 @@ use std::fs;
 
 use crate::tools::{cargo, run, target};
 
-/// The functions with the loops, `crates/identmap/src/build.rs`, and how many vectors of 16 bytes, which every
-/// x86-64 has, a step stores at least: 16 entries of one table; 8 of each of 8 tables.
-const FUNCTIONS: [(&str, usize); 2] = [("write_leaves", 8), ("write_abreast", 32)];
+/// A function whose loops are looked at.
+struct Function {
+    package: &'static str,
+    name: &'static str,
+    /// How many vectors of 16 bytes, which every x86-64 has, a step stores at least.
+    stores: usize,
+    /// What every store is called; all begin so.
+    mnemonic: &'static str,
+}
+
+/// Those of `src/stores.rs` in both packages: 16 entries of one table; 8 of each of 8 tables; a cache line past the
+/// caches.
+const FUNCTIONS: [Function; 3] = [
+    Function { package: "identmap", name: "write_leaves", stores: 8, mnemonic: "mov" },
+    Function { package: "identmap", name: "write_abreast", stores: 32, mnemonic: "mov" },
+    Function { package: "identmap-stream", name: "stream_table", stores: 4, mnemonic: "movnt" },
+];
 /// One loop for each size of a leaf.
 const LOOPS: usize = 3;
 
-/// Compiles the core and looks.
+/// Compiles what has these loops, and looks.
 pub(crate) fn check() -> Result<(), String> {
-    let file = target().join("identmap-core.s");
-    // With link-time optimisation, what is written here is not yet optimised.
-    let flags = ["rustc", "--locked", "--release", "--config", "profile.release.lto='off'"];
-    let mut command = cargo(flags);
-    command.args(["--package", "identmap", "--lib", "--target", "x86_64-unknown-linux-gnu", "--"]);
-    command.arg(format!("--emit=asm={}", file.display()));
-    // Plain x86-64, whatever the flags of whoever runs this.
-    run(command.env_remove("RUSTFLAGS"))?;
-    let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    for (function, least) in FUNCTIONS {
-        let loops = vector_loops(&text, function, least);
+    for function in &FUNCTIONS {
+        let Function { package, name, stores, .. } = function;
+        let file = target().join(format!("{package}.s"));
+        // With link-time optimisation, what is written here is not yet optimised.
+        let flags = ["rustc", "--locked", "--release", "--config", "profile.release.lto='off'"];
+        let mut command = cargo(flags);
+        command.args(["--package", package, "--lib", "--target", "x86_64-unknown-linux-gnu", "--"]);
+        command.arg(format!("--emit=asm={}", file.display()));
+        // Plain x86-64, whatever the flags of whoever runs this.
+        run(command.env_remove("RUSTFLAGS"))?;
+        let text = fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+        let loops = vector_loops(&text, function);
         for (label, stores) in &loops {
-            println!("    {function} {label}: {stores} vector stores, no load, no other store");
+            println!("    {name} {label}: {stores} vector stores, no load, no other store");
         }
         if loops.len() < LOOPS {
-            let found = loops.len();
             return Err(format!(
-                "{function} has {found} loops of at least {least} vector stores and no load; expected \
+                "{name} has {} loops of at least {stores} vector stores and no load; expected at least \
                  {LOOPS}: look at {}",
+                loops.len(),
                 file.display()
             ));
         }
@@ -40,17 +55,19 @@ pub(crate) fn check() -> Result<(), String> {
     Ok(())
 }
 
-/// The loops of a function that consist of one block, store at least so many vectors and touch no other memory
+/// The loops of the functions of that name that consist of one block, store at least so many vectors and touch no other memory
 /// (constants are none): label and number of stores.
-fn vector_loops<'t>(text: &'t str, function: &str, least: usize) -> Vec<(&'t str, usize)> {
-    let function = text
-        .lines()
-        .skip_while(|line| !(line.contains(function) && line.ends_with(':')))
-        .skip(1)
-        .take_while(|line| !line.starts_with(".Lfunc_end"));
+fn vector_loops<'t>(text: &'t str, function: &Function) -> Vec<(&'t str, usize)> {
+    let mut inside = false;
+    // A function with a constant of its own for each size is there three times.
+    let lines = text.lines().filter(|line| {
+        inside |= line.contains(function.name) && line.ends_with(':');
+        inside &= !line.starts_with(".Lfunc_end");
+        inside
+    });
     let mut loops = Vec::new();
     let (mut label, mut stores, mut other) = ("", 0, 0);
-    for line in function {
+    for line in lines {
         if let Some(name) = line.strip_suffix(':') {
             (label, stores, other) = (name, 0, 0);
             continue;
@@ -59,10 +76,10 @@ fn vector_loops<'t>(text: &'t str, function: &str, least: usize) -> Vec<(&'t str
             continue;
         };
         if mnemonic.starts_with('j') {
-            if operands.trim() == label && stores >= least && other == 0 {
+            if operands.trim() == label && stores >= function.stores && other == 0 {
                 loops.push((label, stores));
             }
-        } else if is_vector_store(operands) {
+        } else if mnemonic.starts_with(function.mnemonic) && is_vector_store(operands) {
             stores += 1;
         } else if operands.contains('(') && !mnemonic.starts_with("lea") && !is_constant(operands) {
             other += 1;
@@ -100,7 +117,7 @@ mod tests {
     }
 
     fn loops(text: &str) -> Vec<(&str, usize)> {
-        vector_loops(text, "write_leaves", 8)
+        vector_loops(text, &FUNCTIONS[0])
     }
 
     #[test]
@@ -126,6 +143,13 @@ mod tests {
         assert_eq!(loops(&few), []);
         let elsewhere = function("").replace("write_leaves", "other");
         assert_eq!(loops(&elsewhere), []);
+        // An ordinary store where all must go past the caches.
+        let streams = |store: &str| {
+            let text = function("").replace("write_leaves", "stream_table");
+            let text = text.replacen("movdqu", store, 1).replace("movdqu", "movntdq");
+            vector_loops(&text, &FUNCTIONS[2]).len()
+        };
+        assert_eq!((streams("movntdq"), streams("movdqa")), (1, 0));
         let straight = function("").replace("jne\t.LBB5_1", "jne\t.LBB5_2");
         assert_eq!(loops(&straight), []);
     }

@@ -8,8 +8,9 @@ use crate::static_build::{self, TARGET};
 use crate::tools::{self, cargo, run, target};
 
 /// The crates that are published, in an order in which each comes after those it needs.
-const PUBLISHED: [&str; 8] = [
+const PUBLISHED: [&str; 9] = [
     "identmap",
+    "identmap-stream",
     "identmap-machine",
     "identmap-linux",
     "identmap-audit",

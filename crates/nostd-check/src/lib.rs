@@ -1,5 +1,6 @@
 //! The core, used from a crate without std and without alloc: plan, count, build, add, walk,
-//! iterate, print. `check.sh` links it and looks for what must not be there.
+//! iterate, print; and the memory of `identmap-stream`. `check.sh` links it and looks for what
+//! must not be there.
 
 #![no_std]
 
@@ -10,6 +11,7 @@ use identmap::{
     Arena, Config, Found, Guard, Leaves, Levels, PageSize, PhysAddr, PhysRange, Plan, Policy, Seen,
     Slack, Slot, Table, TableWrite, VirtAddr, WalkEnd, add, walk,
 };
+use identmap_stream::Streamed;
 
 /// Runs through the core; 0 if all of it does what it should, else the step that does not.
 #[allow(unsafe_code, reason = "a symbol that a C program can name; no other has this name")]
@@ -39,7 +41,7 @@ fn steps() -> Result<(), i32> {
     let mut tables = [Table::EMPTY; 8];
     let base = PhysAddr::new(0x100000).ok_or(7)?;
     let mut arena = Arena::new(&mut tables, base).map_err(|_| 8)?;
-    let root = plan.build(&mut arena).map_err(|_| 9)?.root;
+    let root = plan.build(&mut Streamed(&mut arena)).map_err(|_| 9)?.root;
     let more = PhysRange::from_len(0x1_0000_0000, 0x1000).map_err(|_| 10)?;
     let mut slots = [Slot::EMPTY; 16];
     let added = add(&mut arena, root, &config, &policy, more, &mut slots).map_err(|_| 11)?;
