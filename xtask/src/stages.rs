@@ -39,13 +39,13 @@ pub(crate) const STAGES: &[Stage] = &[
     },
     Stage {
         name: "no-std",
-        about: "the core crate links without std and alloc",
+        about: "the core and its streams link without std and alloc",
         quick: false,
         run: no_std,
     },
     Stage {
         name: "asm",
-        about: "the loop that writes leaves is made of vector stores",
+        about: "the loops that write leaves are made of vector stores",
         quick: false,
         run: crate::asm::check,
     },
