@@ -294,10 +294,19 @@ impl Random {
 
 #[test]
 fn no_verdict_says_more_than_every_way_bears_out() {
-    let mut random = Random(20_240_520);
+    no_verdict_of_worlds_says_more(Random(20_240_520));
+}
+
+/// Other worlds, beside the first ones on another processor.
+#[test]
+fn nor_does_a_verdict_of_other_worlds() {
+    no_verdict_of_worlds_says_more(Random(20_240_326));
+}
+
+fn no_verdict_of_worlds_says_more(mut random: Random) {
     // Of worlds without a doubt: safe, unsafe. Of the others where all ends well: called safe.
     let (mut known, mut well, mut called_safe) = ([0, 0], 0, 0);
-    for round in 0..4000 {
+    for round in 0..2000 {
         let world = random.world(if round % 3 == 0 { u64::MAX } else { 6 });
         let ways = world.ways();
         let verdict = world.verdict();
@@ -325,6 +334,6 @@ fn no_verdict_says_more_than_every_way_bears_out() {
             called_safe += usize::from(verdict == Verdict::Safe);
         }
     }
-    assert!(known[0] > 150 && known[1] > 150, "{known:?}");
-    assert!(well > 100 && called_safe * 10 > well * 8, "{called_safe} of {well}");
+    assert!(known[0] > 75 && known[1] > 75, "{known:?}");
+    assert!(well > 50 && called_safe * 10 > well * 8, "{called_safe} of {well}");
 }

@@ -2,7 +2,6 @@
 //!
 //! They take Debian's kernels as `lab/fetch.sh` fetches them into `$IDENTMAP_CACHE/kernels`; without them nothing is
 //! tested, which is said, unless `IDENTMAP_KERNELS_NEEDED` makes it a failure.
-#![cfg(feature = "preflight")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

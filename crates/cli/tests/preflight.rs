@@ -1,6 +1,5 @@
 //! `identmap preflight` on images that mean harm or make no sense: an answer by exit status, in bounded
 //! time and memory, and the command itself untouched.
-#![cfg(feature = "preflight")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,6 +1,5 @@
 //! What is not known of the machine, and what the commands that run a kernel make of it: none may say that it comes up
 //! where another cannot tell. Kernels of a few instructions, on the machine of `testdata/doubts`.
-#![cfg(feature = "preflight")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -119,31 +119,50 @@ fn refused_or_equal(good: &Bundle, machine: &Machine, bytes: &[u8], how: &str) -
     }
 }
 
-#[test]
-fn a_bundle_damaged_in_any_byte_is_refused_or_read_the_same() {
+/// Reads files that `damage` makes of a bundle: of each it gets the bytes and says how they differ. At least so
+/// many for each byte of the bundle must be refused.
+fn damaged(least: usize, damage: impl FnOnce(&[u8], &mut dyn FnMut(&[u8], &str))) {
     let bundle = small();
     let file = written(&bundle).into_bytes();
     let machine = parse::machine("b", &file).expect("a machine");
+    assert!(!refused_or_equal(&bundle, &machine, &file, "whole"));
     let (mut refused, mut equal) = (0, 0);
-    let mut count = |bytes: &[u8], how: &str| {
+    damage(&file, &mut |bytes, how| {
         if refused_or_equal(&bundle, &machine, bytes, how) { refused += 1 } else { equal += 1 }
-    };
-    count(&file, "whole");
-    let mut bytes = file.clone();
-    for at in 0..file.len() {
-        let bits = (0..8).map(|bit| file[at] ^ 1 << bit);
-        for value in bits.chain(*b" 0\"f\n\xff").filter(|value| *value != file[at]) {
-            bytes[at] = value;
-            count(&bytes, &format!("byte {at} is {value:#04x}"));
+    });
+    println!("{} bytes: {refused} damaged files refused, {equal} read the same", file.len());
+    assert!(refused > least * file.len());
+    assert!(equal < refused / 5, "only what lies between values may change");
+}
+
+#[test]
+fn a_bundle_with_any_byte_changed_is_refused_or_read_the_same() {
+    damaged(11, |file, count| {
+        let mut bytes = file.to_vec();
+        for at in 0..file.len() {
+            let bits = (0..8).map(|bit| file[at] ^ 1 << bit);
+            for value in bits.chain(*b" 0\"f\n\xff").filter(|value| *value != file[at]) {
+                bytes[at] = value;
+                count(&bytes, &format!("byte {at} is {value:#04x}"));
+            }
+            bytes[at] = file[at];
         }
-        bytes[at] = file[at];
-    }
+    });
+}
+
+#[test]
+fn a_bundle_with_bytes_more_or_less_is_refused_or_read_the_same() {
+    damaged(9, more_and_less);
+}
+
+fn more_and_less(file: &[u8], count: &mut dyn FnMut(&[u8], &str)) {
     for at in 0..=file.len() {
         for value in *b" 0\"f,{\n\0\xff" {
             let longer = [&file[..at], &[value], &file[at..]].concat();
             count(&longer, &format!("{value:#04x} inserted at {at}"));
         }
     }
+    let mut bytes = file.to_vec();
     for at in 0..file.len() {
         count(&[&file[..at], &file[at + 1..]].concat(), &format!("byte {at} removed"));
         count(&file[..at], &format!("cut at {at}"));
@@ -154,9 +173,6 @@ fn a_bundle_damaged_in_any_byte_is_refused_or_read_the_same() {
             bytes.swap(at - 1, at);
         }
     }
-    println!("{} bytes: {refused} damaged files refused, {equal} read the same", file.len());
-    assert!(refused > 20 * file.len());
-    assert!(equal < refused / 5, "only what lies between values may change");
 }
 
 #[test]

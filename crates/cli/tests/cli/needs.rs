@@ -5,10 +5,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-#[path = "support/samples.rs"]
-mod samples;
-
-use samples::SAMPLES;
+use crate::samples::SAMPLES;
 
 /// Standard output and exit status.
 fn identmap(words: &str) -> (String, i32) {

@@ -7,10 +7,7 @@ use std::process::{Command, Output, Stdio};
 use made_kernel::BzImage;
 use serde_json::Value;
 
-#[path = "support/samples.rs"]
-mod samples;
-
-use samples::SAMPLES;
+use crate::samples::SAMPLES;
 
 /// A directory of its own with a kernel and an initrd in it, removed in the end.
 struct Files(PathBuf);

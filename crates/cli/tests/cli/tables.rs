@@ -4,11 +4,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-#[path = "support/kernel.rs"]
-mod kernel;
-
-use kernel::Files;
-use kernel::made::{IMAGE, OWN_ROOT, RAM, TABLES};
+use crate::kernel::Files;
+use crate::kernel::made::{IMAGE, OWN_ROOT, RAM, TABLES};
 
 fn identmap(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_identmap")).arg("tables").args(args).output().unwrap()

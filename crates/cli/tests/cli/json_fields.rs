@@ -10,12 +10,7 @@ use identmap_machine::live::Content;
 use made_kernel::BzImage;
 use serde_json::Value;
 
-#[path = "support/kernel.rs"]
-mod kernel;
-#[path = "support/samples.rs"]
-mod samples;
-
-use samples::SAMPLES;
+use crate::samples::SAMPLES;
 
 #[test]
 fn check_fields_are_documented() {
@@ -81,7 +76,7 @@ fn needs_fields_are_documented() {
 
 #[test]
 fn tables_fields_are_documented() {
-    let files = kernel::Files::new("json-fields");
+    let files = crate::kernel::Files::new("json-fields");
     let [dump, kallsyms, btf, odd] =
         ["dump.elf", "kallsyms", "btf", "odd.raw"].map(|n| files.path(n));
     let lines = [
@@ -273,7 +268,7 @@ const OPTIONAL_GROUPS: [&str; 10] = [
 
 /// The first column of the table in the command's section.
 fn documented(command: &str) -> BTreeSet<String> {
-    let text = include_str!("../../../docs/json.md");
+    let text = include_str!("../../../../docs/json.md");
     let section = text
         .split("\n## ")
         .find(|section| section.starts_with(&format!("{command}\n")))

@@ -73,16 +73,25 @@ fn the_same_in_any_order_with_a_damaged_file_among_them() {
     files.sort();
     assert!(files.len() > 150);
     files.push(directory.write("damaged.txt", &damaged(&files[0])));
-    for format in ["text", "json", "prometheus", "junit", "tap"] {
+    // All machines in two formats, some in the others: the order is the same for all.
+    let some: Vec<String> = files.iter().rev().step_by(9).cloned().collect();
+    for (format, files) in [
+        ("text", &files),
+        ("json", &files),
+        ("prometheus", &some),
+        ("junit", &some),
+        ("tap", &some),
+    ] {
         let run = |jobs: &str, files: &[&str]| {
             identmap(&[&["fleet", "--format", format, "--jobs", jobs], files].concat())
         };
         let plain: Vec<&str> = files.iter().map(String::as_str).collect();
         let first = run("1", &plain);
         // One of the machines is unsafe by what is known.
-        assert_eq!(first.status.code(), Some(1));
+        let expected = if files.len() > 150 { 1 } else { 3 };
+        assert_eq!(first.status.code(), Some(expected), "{format}");
         for (jobs, stride) in [("1", 7), ("2", 11), ("8", 13)] {
-            let again = run(jobs, &shuffled(&files, stride));
+            let again = run(jobs, &shuffled(files, stride));
             assert_eq!(text(&again), text(&first), "{format}, {jobs} jobs");
             assert_eq!(again.status, first.status);
         }
