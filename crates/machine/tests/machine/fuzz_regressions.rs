@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use identmap_machine::bundle::Bundle;
 
-#[path = "../../../fuzz/checks/bundle.rs"]
+#[path = "../../../../fuzz/checks/bundle.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod bundle;
-#[path = "../../../fuzz/checks/parse.rs"]
+#[path = "../../../../fuzz/checks/parse.rs"]
 #[allow(unreachable_pub, reason = "the fuzz crate exports it")]
 mod parse;
 

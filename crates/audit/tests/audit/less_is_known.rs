@@ -8,7 +8,7 @@ use identmap_machine::live::{Content, CpuidLeaf, Inputs, assemble};
 
 /// The laptop of 2024 as root would see it, with a processor that has SEV in CPUID.
 fn inputs() -> Inputs {
-    let log = include_str!("../../../testdata/doubts/base.txt").replace("6.12.30", "6.1.80");
+    let log = include_str!("../../../../testdata/doubts/base.txt").replace("6.12.30", "6.1.80");
     let text = |text: &str| Content::Bytes(text.as_bytes().to_vec());
     let mut page = vec![0; 4096];
     page[0x1c0..0x1c4].copy_from_slice(b"EL64");
