@@ -141,7 +141,12 @@ fn has_libclang() -> bool {
 }
 
 fn fmt() -> Result<(), String> {
-    run(&mut cargo(["fmt", "--all", "--check"]))
+    run(&mut cargo(["fmt", "--all", "--check"]))?;
+    // Workspaces of their own. The C library's script looks after itself.
+    for manifest in ["bench/Cargo.toml", "crates/nostd-check/Cargo.toml", "fuzz/Cargo.toml"] {
+        run(&mut cargo(["fmt", "--manifest-path", manifest, "--check"]))?;
+    }
+    Ok(())
 }
 
 fn clippy() -> Result<(), String> {
@@ -153,7 +158,11 @@ fn clippy() -> Result<(), String> {
         "--all-targets",
         "--all-features",
     ]);
-    run(command.args(["--", "-D", "warnings"]))
+    run(command.args(["--", "-D", "warnings"]))?;
+    // A workspace of its own, which nothing else here builds.
+    let mut bench = cargo(["clippy", "--locked", "--manifest-path", "bench/Cargo.toml"]);
+    bench.env("CARGO_TARGET_DIR", tools::target().join("bench"));
+    run(bench.args(["--all-targets", "--", "-D", "warnings"]))
 }
 
 fn test() -> Result<(), String> {

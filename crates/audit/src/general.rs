@@ -4,8 +4,8 @@ use identmap::{PageSize, PhysRange};
 use identmap_linux::history::{self, Behaviour, Proof, Span};
 use identmap_linux::needs::{EFI_CONFIG_TABLE, EFI_SYSTEM_TABLE};
 use identmap_linux::{
-    Class, KernelVersion, Kind, Need, Place, Producer, Release, Releases, Traits, firmware,
-    pfn_mapped, requests,
+    Builder, Class, KernelVersion, Kind, Need, Place, Producer, Release, Releases, Traits,
+    Upstream, firmware, pfn_mapped, requests,
 };
 use identmap_machine::{Layout, Machine, MemType, ranges};
 
@@ -134,21 +134,21 @@ pub fn requested_by(
     missing: &[PhysRange],
 ) -> Vec<Releases> {
     let requests_it = |release: Release| {
-        // Something else's version is no upstream release's.
-        let version = KernelVersion::parse(&release.to_string(), None).ok()?;
-        let producer = Producer::of(Some(version).filter(|v| v.exact() == Some(release)));
+        let (builder, upstream) = (Builder::Upstream, Upstream::Exactly(release));
+        let version = KernelVersion { text: release.to_string(), builder, upstream };
+        let producer = Producer::of(Some(version));
         // In every way in which this release may behave.
         let by = |traits: &Traits| {
             let list = requests(machine, layout, traits, kind).ranges();
             let pages = list.iter().map(|range| range.round_out(PageSize::Size4K)).collect();
             ranges::subtract(missing, &ranges::normalise(pages)).is_empty()
         };
-        Some(producer.traits().candidates().iter().all(by))
+        producer.traits().candidates().iter().all(by)
     };
     let mut found = Vec::new();
     let mut from: Option<Release> = None;
     for turn in turns() {
-        match (from, requests_it(turn) == Some(true)) {
+        match (from, requests_it(turn)) {
             (None, true) => from = Some(turn),
             (Some(start), false) => {
                 let releases = Releases::new(start, turn);

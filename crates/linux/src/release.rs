@@ -59,7 +59,7 @@ impl Release {
 
     /// Where the next series begins (before its first candidate).
     ///
-    /// `6.19` is followed by `6.20-rc0`, which no kernel bears and which sorts before `7.0-rc1`.
+    /// `6.19` is followed by candidate 0 of 6.20, which no kernel bears and which sorts before `7.0-rc1`.
     #[must_use]
     pub const fn next_series(self) -> Release {
         Release::rc(self.major, self.minor.saturating_add(1), 0)
@@ -67,11 +67,13 @@ impl Release {
 }
 
 impl fmt::Display for Release {
-    /// `6.8-rc5`, `6.12`, `6.1.76`.
+    /// `6.8-rc5`, `6.12`, `6.1.76`. Where a series begins stands for its first candidate, `6.8-rc1`: nothing
+    /// bears the number before it. 2.6 had none.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.major, self.minor)?;
         match (self.candidate(), self.patch) {
-            (Some(n), _) => write!(f, "-rc{n}"),
+            (Some(0), _) if self.major < 3 => Ok(()),
+            (Some(n), _) => write!(f, "-rc{}", n.max(1)),
             (None, 0) => Ok(()),
             (None, patch) => write!(f, ".{patch}"),
         }
@@ -196,6 +198,15 @@ mod tests {
         assert_eq!(Release::new(6, 1, 76).to_string(), "6.1.76");
         let end = Releases::rest_of_series(Release::new(6, 6, 78));
         assert_eq!(end.to_string(), "6.6.78 to the end of 6.6");
+        assert_eq!(Releases::since(Release::rc(6, 12, 1)).to_string(), "6.12-rc1 and later");
+    }
+
+    #[test]
+    fn no_kernel_bears_the_number_before_the_first_candidate() {
+        assert_eq!(Release::rc(6, 2, 0).to_string(), "6.2-rc1");
+        assert_eq!(Release::rc(2, 6, 0).to_string(), "2.6");
+        let (from, before) = (Release::rc(5, 16, 0), Release::new(6, 1, 113));
+        assert_eq!(Releases::new(from, before).to_string(), "5.16-rc1 to before 6.1.113");
     }
 
     #[test]

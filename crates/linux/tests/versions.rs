@@ -53,14 +53,14 @@ fn a_stable_update_is_read_where_it_is_written() {
 fn what_a_number_hides_is_not_guessed() {
     use Blur::{AbiNumber, Backports, LocalCommits, NextTree, NoPatchLevel};
     for (release, banner, builder, from, before, why) in [
-        ("6.1.0-18-amd64", "", Builder::Debian, "6.1", Some("6.2-rc0"), AbiNumber),
+        ("6.1.0-18-amd64", "", Builder::Debian, "6.1", Some("6.2-rc1"), AbiNumber),
         // A compiler's version is no kernel's.
         (
             "6.1.0-18-amd64",
             "(gcc (Debian 6.1.0-1) 6.1.0",
             Builder::Debian,
             "6.1",
-            Some("6.2-rc0"),
+            Some("6.2-rc1"),
             AbiNumber,
         ),
         ("6.8.0-31-generic", "", Builder::Ubuntu, "6.8", None, Backports),
@@ -97,13 +97,13 @@ fn what_a_number_hides_is_not_guessed() {
             LocalCommits,
         ),
         ("5.12.0+", "", Builder::Upstream, "5.12", Some("5.13-rc2"), LocalCommits),
-        ("6.12.12+", "", Builder::Upstream, "6.12.12", Some("6.13-rc0"), LocalCommits),
+        ("6.12.12+", "", Builder::Upstream, "6.12.12", Some("6.13-rc1"), LocalCommits),
         (
             "5.10.180-22633-g1d2f89719839",
             "",
             Builder::Upstream,
             "5.10.180",
-            Some("5.11-rc0"),
+            Some("5.11-rc1"),
             LocalCommits,
         ),
         ("5.15.0-1040-intel-iotg", "", Builder::Ubuntu, "5.15", None, Backports),
@@ -117,7 +117,7 @@ fn what_a_number_hides_is_not_guessed() {
         ("5.4.241-1-tlinux4-0017.5", "", Builder::Vendor, "5.4.241", None, Backports),
         ("6.4.0-24-default", "", Builder::Suse, "6.4", None, Backports),
         ("6.1.0-4711-acme", "", Builder::Vendor, "6.1", None, Backports),
-        ("5.13.x", "", Builder::Upstream, "5.13", Some("5.14-rc0"), NoPatchLevel),
+        ("5.13.x", "", Builder::Upstream, "5.13", Some("5.14-rc1"), NoPatchLevel),
     ] {
         let version = parse(release, Some(banner));
         let Upstream::Among(span, blur) = version.upstream else { panic!("{version} is exact") };

@@ -7,7 +7,6 @@ use identmap_linux::history::Proof;
 use serde::Serialize;
 
 use crate::list::{Cell, List, ListColumn, left};
-use crate::releases::{release_text, releases_text};
 use crate::text::{Style, Tone};
 use crate::wrap::wrapped;
 
@@ -159,9 +158,9 @@ fn row(known: &KnownBad) -> KnownRow {
 
 fn stretch_row(stretch: &Stretch) -> StretchRow {
     StretchRow {
-        from: release_text(stretch.releases.from),
-        before: stretch.releases.before.map(release_text),
+        from: stretch.releases.from.to_string(),
+        before: stretch.releases.before.map(|before| before.to_string()),
         read: stretch.proof == Proof::Read,
-        words: releases_text(&stretch.releases),
+        words: stretch.releases.to_string(),
     }
 }

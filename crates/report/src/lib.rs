@@ -21,7 +21,6 @@ mod matrix;
 mod needs;
 mod picture;
 mod ranges;
-mod releases;
 mod svg;
 mod tables;
 mod text;

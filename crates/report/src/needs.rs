@@ -15,7 +15,6 @@ use crate::check::producer_text;
 use crate::hex::{Hex, HexRange};
 use crate::list::{Cell, List, ListColumn, left, right};
 use crate::map::range_text;
-use crate::releases::{release_text, releases_text};
 
 /// The schema `identmap.needs/1`.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -326,8 +325,8 @@ fn not_needed(rule: &'static NeedRule) -> NeedRow {
         requested_by: None,
         rule: rule.id,
         when: rule.when,
-        since: shown.then(|| release_text(rule.all.from)),
-        until: rule.all.before.filter(|_| shown).map(release_text),
+        since: shown.then(|| rule.all.from.to_string()),
+        until: rule.all.before.filter(|_| shown).map(|before| before.to_string()),
         releases: shown.then(|| releases(rule)),
         rule_source: rule.source,
     }
@@ -335,7 +334,7 @@ fn not_needed(rule: &'static NeedRule) -> NeedRow {
 
 fn releases(rule: &NeedRule) -> String {
     let list = |spans: &[identmap_linux::Releases]| {
-        spans.iter().map(releases_text).collect::<Vec<_>>().join(", ")
+        spans.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     match rule.condition {
         Some(condition) => {
