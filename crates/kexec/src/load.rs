@@ -207,7 +207,11 @@ impl Job<'_> {
         let add = |range: &PhysRange| place::Alive { range: *range, what: "kept".to_owned() };
         alive.extend(self.keep.iter().chain(&self.map.forbid).map(add));
         let free = place::free(self.machine, self.kind, &alive);
-        if free.is_empty() { Err(LoadError::NoMemory) } else { Ok(free) }
+        match () {
+            () if !free.is_empty() => Ok(free),
+            () if place::free(self.machine, self.kind, &[]).is_empty() => Err(LoadError::NoMemory),
+            () => Err(LoadError::AllKept),
+        }
     }
 
     /// Everything has its place from the top down: what is large and has wishes first. An initrd that finds no

@@ -21,6 +21,8 @@ pub enum LoadError {
     },
     /// No memory map is known, or no RAM in it.
     NoMemory,
+    /// All memory that an image could go into must stay as it is.
+    AllKept,
     /// A crash kernel, and no memory is reserved for one.
     NoReservation,
     /// `boot_params` cannot be made.
@@ -48,6 +50,10 @@ impl fmt::Display for LoadError {
             }
             LoadError::NoMemory => f.write_str(
                 "no memory map with usable RAM is known (/proc/iomem and /sys/firmware/memmap show addresses to root only)",
+            ),
+            LoadError::AllKept => f.write_str(
+                "all usable RAM is kept: for firmware, by hazards, by reservations, or by what the command line keeps or \
+                 forbids",
             ),
             LoadError::NoReservation => {
                 f.write_str("no memory is reserved for a crash kernel: boot with crashkernel=SIZE")

@@ -89,7 +89,7 @@ pub fn alive(machine: &Machine, kind: Kind) -> Vec<Alive> {
     ] {
         add(at.and_then(|at| PhysRange::from_len(at.get(), 256).ok()), what);
     }
-    for descriptor in &efi.runtime_map {
+    for descriptor in efi.runtime_map.iter().filter(|one| !one.is_left_to_the_kernel()) {
         add(Some(descriptor.range), "EFI runtime services");
     }
     for table in &machine.acpi_tables {

@@ -8,7 +8,8 @@ use identmap_kexec::{CrashFacts, Image, Job, LoadError, MapChoice};
 use identmap_linux::boot::RngSeed;
 use identmap_linux::{Consumer, KernelVersion, Kind};
 use identmap_machine::{
-    CrashKernel, EfiTable, IomemEntry, Machine, MapEntry, MapOrigin, MemMap, MemType, ranges,
+    CrashKernel, EfiDescriptor, EfiTable, IomemEntry, Machine, MapEntry, MapOrigin, MemMap,
+    MemType, ranges,
 };
 use made_kernel::BzImage;
 
@@ -199,7 +200,7 @@ fn every_small_world() {
                 assert_sound(&image, &ram, &alive);
                 loaded += 1;
             }
-            Err(LoadError::Place { .. } | LoadError::NoMemory) => {
+            Err(LoadError::Place { .. } | LoadError::NoMemory | LoadError::AllKept) => {
                 // A whole frame for the kernel, and memory from 16 MiB on in another for the rest: then it fits.
                 let holds_rest = |frame: &PhysRange, kernel: &PhysRange| {
                     frame.start().get() >= 16 * MIB && !frame.intersects(*kernel)
@@ -540,4 +541,30 @@ fn an_elf_kernel_is_moved_as_a_whole() {
         made.consumer.version = version.map(|text| KernelVersion::parse(text, None).unwrap());
         assert_eq!(made.image().unwrap().rng_seed, expected, "{version:?}");
     }
+}
+
+/// A kernel lists among its runtime mappings what it will free, and under 32-bit firmware all RAM: only what is
+/// marked for the runtime, or of the runtime's types, or without attributes, stays as it is.
+#[test]
+fn memory_that_firmware_left_is_not_kept_because_it_is_mapped_for_the_runtime() {
+    const WB: u64 = 8;
+    const RUN: u64 = EfiDescriptor::RUNTIME | WB;
+    let ram = range(MIB, 255 * MIB);
+    let load = |kind: u32, attributes: u64| {
+        let mut machine = machine(&[(ram, MemType::Usable)]);
+        machine.efi.runtime_map = vec![EfiDescriptor { range: ram, kind, attributes, line: 0 }];
+        Try::new(&machine, bzimage(UNIT, MIB, ABOVE_4G, true)).image().map(|_| ())
+    };
+    for kind in 0..=15 {
+        let is_left = [1, 2, 3, 4, 7].contains(&kind);
+        assert_eq!(load(kind, WB).is_ok(), is_left, "type {kind}");
+        for attributes in [RUN, 0] {
+            let error = load(kind, attributes).unwrap_err();
+            assert!(matches!(error, LoadError::AllKept), "type {kind}: {error}");
+            assert!(error.to_string().contains("all usable RAM is kept"), "{error}");
+        }
+    }
+    let none = machine(&[(ram, MemType::Reserved)]);
+    let error = Try::new(&none, bzimage(UNIT, MIB, ABOVE_4G, true)).image().unwrap_err();
+    assert!(matches!(error, LoadError::NoMemory), "{error}");
 }

@@ -178,6 +178,24 @@ pub struct EfiDescriptor {
     pub line: usize,
 }
 
+impl EfiDescriptor {
+    /// `EFI_MEMORY_RUNTIME`: UEFI 2.10, 7.2.3.
+    pub const RUNTIME: u64 = 1 << 63;
+
+    /// Whether firmware has left the memory to the kernel: a loader's, boot services' or conventional memory
+    /// (types 1 to 4 and 7) that is known not to be kept for the runtime.
+    ///
+    /// The kernel lists such memory among its runtime mappings too: boot services' until it frees them, and all
+    /// RAM under 32-bit firmware (`should_map_region()` in `arch/x86/platform/efi/efi.c`, Linux 5.6). What it keeps
+    /// of it for itself it marks for the runtime (`efi_arch_mem_reserve()` in `quirks.c` beside it).
+    #[must_use]
+    pub fn is_left_to_the_kernel(&self) -> bool {
+        matches!(self.kind, 1..=4 | 7)
+            && self.attributes != 0
+            && self.attributes & EfiDescriptor::RUNTIME == 0
+    }
+}
+
 /// A table that the EFI configuration table points to (`ACPI 2.0=0x…` in the `efi:` line).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EfiTable {

@@ -12,9 +12,6 @@ use super::error::Bad;
 use super::{MAX_ENTRIES, MAX_NOTES};
 use crate::model::{EfiDescriptor, EfiTable, Note};
 
-/// `EFI_MEMORY_RUNTIME`: UEFI 2.10, 7.2.3.
-pub(crate) const ATTR_RUNTIME: u64 = 1 << 63;
-
 /// Types by name, in all spellings that kernels used. Numbers: UEFI 2.10, table 7.10.
 const TYPES: [(&str, u32); 20] = [
     ("Reserved", 0),
@@ -41,7 +38,7 @@ const TYPES: [(&str, u32); 20] = [
 
 /// Attribute bits by name: UEFI 2.10, 7.2.3 (`EFI_MEMORY_*`), printed as `efi_md_typeattr_format()` does.
 const ATTRIBUTES: [(&str, u64); 15] = [
-    ("RUN", ATTR_RUNTIME),
+    ("RUN", EfiDescriptor::RUNTIME),
     ("HP", 0x10_0000),
     ("CC", 0x8_0000),
     ("SP", 0x4_0000),
@@ -287,7 +284,7 @@ mod tests {
         let new = descriptor_of(
             "mem35: [Runtime Data       |RUN|  |  |  |  |  |  |   |WB|WT|WC|UC] range=[0x0000000079aac000-0x000000007a316fff] (8MB)",
         );
-        assert_eq!((new.kind, new.attributes), (6, ATTR_RUNTIME | 0xf));
+        assert_eq!((new.kind, new.attributes), (6, EfiDescriptor::RUNTIME | 0xf));
         assert_eq!(new.range, PhysRange::new(0x79aac000, 0x7a317000).expect("range"));
         let old = descriptor_of(
             "mem00: type=7, attr=0xf, range=[0x0000000000000000-0x0000000000001000) (0MB)",
