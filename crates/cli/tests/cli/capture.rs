@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
 use identmap_audit::{ImageTables, Question, check};
 use identmap_linux::{Consumer, KernelVersion, Kind, Producer};
@@ -13,24 +13,9 @@ use identmap_machine::{Machine, parse};
 use identmap_report::CheckReport;
 use serde_json::Value;
 
-fn identmap(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_identmap")).args(args).output().expect("the binary runs")
-}
-
-/// A directory of this test's own, gone when it ends.
-struct Folder(PathBuf);
+use crate::support::{Folder, identmap};
 
 impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("identmap-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary directory");
-        Folder(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("UTF-8").to_owned()
-    }
-
     fn list(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.0).expect("a directory");
         let mut names: Vec<String> = entries
@@ -38,12 +23,6 @@ impl Folder {
             .collect();
         names.sort();
         names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 

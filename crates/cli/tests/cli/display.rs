@@ -1,23 +1,12 @@
 //! What `check` says of the screen before the jump.
 
-use std::fs;
-use std::process::Command;
-
 use serde_json::Value;
 
-const MAP: &str = "BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
-                   BIOS-e820: [mem 0x0000000000100000-0x000000007fffffff] usable\n";
+use crate::support::check_log;
 
 /// What, and the verdict.
 fn display(name: &str, log: &str, args: &[&str]) -> (Option<String>, Value) {
-    let file = format!("{}/display-{name}.txt", env!("CARGO_TARGET_TMPDIR"));
-    fs::write(&file, format!("{MAP}{log}")).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_identmap"))
-        .args(["check", "--json", &file])
-        .args(args)
-        .output()
-        .unwrap();
-    let report: Value = serde_json::from_slice(&run.stdout).unwrap();
+    let report = check_log(&format!("display-{name}"), log, args);
     let found = report["findings"].as_array().unwrap().iter().find(|f| f["id"] == "display");
     assert!(found.is_none_or(|f| f["severity"] == "info"));
     (found.map(|f| f["what"].as_str().unwrap().to_owned()), report["verdict"].clone())

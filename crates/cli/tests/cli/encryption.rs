@@ -1,24 +1,11 @@
 //! Guests with encrypted memory, hosts of such guests, and SME: what a log tells of them, and what follows.
 
-use std::fs;
-use std::process::Command;
-
 use serde_json::Value;
 
-/// A whole memory map, and nothing else.
-const MAP: &str = "BIOS-e820: [mem 0x0000000000000000-0x000000000009ffff] usable\n\
-                   BIOS-e820: [mem 0x0000000000100000-0x000000007fffffff] usable\n";
+use crate::support::check_log;
 
 fn check(name: &str, log: &str, args: &[&str]) -> Value {
-    let file = format!("{}/encryption-{name}.txt", env!("CARGO_TARGET_TMPDIR"));
-    fs::write(&file, format!("{MAP}{log}")).unwrap();
-    let run = Command::new(env!("CARGO_BIN_EXE_identmap"))
-        .args(["check", "--json", &file])
-        .args(args)
-        .output()
-        .unwrap();
-    serde_json::from_slice(&run.stdout)
-        .unwrap_or_else(|_| panic!("{name}: {}", String::from_utf8_lossy(&run.stderr)))
+    check_log(&format!("encryption-{name}"), log, args)
 }
 
 /// Severity and confidence of every finding with this id, in order.

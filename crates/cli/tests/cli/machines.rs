@@ -1,14 +1,10 @@
 //! What `identmap` says of the machines whose stories are known, as a person would run it.
 
-use std::process::{Command, Output};
-
 use serde_json::Value;
 
-const MIB: u64 = 1 << 20;
+use crate::support::identmap;
 
-fn identmap(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_identmap")).args(args).output().unwrap()
-}
+const MIB: u64 = 1 << 20;
 
 fn json(args: &[&str]) -> Value {
     let output = identmap(&[args, &["--json"]].concat());

@@ -17,5 +17,6 @@ mod packaging;
 mod report;
 mod samples;
 mod signature;
+mod support;
 mod tables;
 mod triage;

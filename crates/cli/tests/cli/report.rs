@@ -1,8 +1,9 @@
 //! `identmap report`, pictures in the terminal and lists, as a person asks for them.
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::{Command, Output};
+
+use crate::support::Folder;
 
 /// Without the test's own locale and colours.
 fn identmap(args: &[&str]) -> Output {
@@ -22,23 +23,6 @@ fn printed(args: &[&str]) -> String {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{args:?}: {said}");
     String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-/// A directory of this test's own, gone when it ends.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("identmap-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a temporary directory");
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 #[test]
